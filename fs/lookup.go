@@ -1,0 +1,205 @@
+package fs
+
+import (
+	"context"
+	"path"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"modelfs/internal/model"
+)
+
+// aliasName is the name under which every model with a single-file GGUF can be
+// opened.
+const aliasName = "model.gguf"
+
+// cacheTag is what archivers and backups look for at the top of a tree that
+// they should pass over (bford.info/cachedir).
+const (
+	cacheTagName = "CACHEDIR.TAG"
+	cacheTagText = "Signature: 8a477f597d28d172789f06886806bc55\n# modelfs shows files that may have to be downloaded; don't archive it.\n"
+)
+
+// Lookup answers what name is in a directory.
+func (r *rawFS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	r.count.lookups.Add(1)
+	parent := r.nodes.get(in.NodeId)
+	if parent == nil {
+		return fuse.Status(unix.ESTALE)
+	}
+	n, timeout, err := r.child(requestContext(cancel, in), parent, name)
+	if err != nil {
+		return status(err)
+	}
+	r.fillEntry(n, timeout, out)
+	return fuse.OK
+}
+
+func (r *rawFS) fillEntry(n *node, timeout time.Duration, out *fuse.EntryOut) {
+	out.NodeId = n.id
+	out.Generation = 1
+	out.SetEntryTimeout(timeout)
+	out.SetAttrTimeout(n.attrTimeout())
+	n.fillAttr(&out.Attr, r.owner)
+}
+
+// child returns the node of a name, its lookup count raised, and how long the
+// kernel may keep the entry.
+func (r *rawFS) child(ctx context.Context, parent *node, name string) (*node, time.Duration, error) {
+	if parent.kind == kindCtlDir {
+		return r.controlChild(parent, name)
+	}
+	if !parent.kind.isDir() {
+		return nil, 0, model.Errorf(model.NotFound, "%s is not a directory", parent.path)
+	}
+	in := parent.getRole()
+	switch {
+	case name == model.ControlDir && in.sub == "" && (parent.kind == kindRoot || in.model != ""):
+		return r.controlDir(parent, in.model), settledTimeout, nil
+	case parent.kind == kindRoot && name == cacheTagName:
+		return r.staticFile(path.Join(parent.path, name), cacheTagText), settledTimeout, nil
+	case in.model == "":
+		return r.named(ctx, parent, name)
+	}
+	return r.insideModel(ctx, parent, in, name)
+}
+
+// named looks up a name in the root or in a namespace.
+func (r *rawFS) named(ctx context.Context, parent *node, name string) (*node, time.Duration, error) {
+	full := join(parent.path, name)
+	entry, err := r.cfg.Names.Lookup(ctx, full)
+	if err != nil {
+		return nil, 0, err
+	}
+	return r.entryNode(ctx, full, entry)
+}
+
+func (r *rawFS) entryNode(ctx context.Context, full string, entry model.Entry) (*node, time.Duration, error) {
+	switch entry.Kind {
+	case model.Namespace:
+		return r.directory(full, role{}, entry.ModTime), keep(entry.Settled), nil
+	case model.ModelDir:
+		return r.directory(full, role{model: full}, entry.ModTime), keep(entry.Settled), nil
+	case model.LooseFile:
+		if entry.View != nil && len(entry.View.Files) > 0 {
+			return r.file(ctx, entry.View, &entry.View.Files[0])
+		}
+	}
+	return nil, 0, model.Errorf(model.NotFound, "%s is nothing that can be shown", full)
+}
+
+// insideModel looks up a name in a model; only the model's own listing
+// answers.
+func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name string) (*node, time.Duration, error) {
+	view, err := r.cfg.Names.View(ctx, in.model)
+	if err != nil {
+		return nil, 0, err
+	}
+	rel := join(in.sub, name)
+	if f := view.File(rel); f != nil {
+		n, timeout, err := r.file(ctx, view, f)
+		if err == nil && n.kind == kindCold {
+			n.remember(nameIn{parent.id, name})
+		}
+		return n, timeout, err
+	}
+	if hasDir(view, rel) {
+		return r.directory(join(parent.path, name), role{model: in.model, sub: rel}, view.ModTime), keepView(view), nil
+	}
+	if rel == aliasName && view.Default != "" {
+		return r.alias(join(parent.path, name), view), keepView(view), nil
+	}
+	return nil, 0, model.Errorf(model.NotFound, "%s has no file %s", in.model, rel)
+}
+
+// file returns the node of a model's file.
+func (r *rawFS) file(ctx context.Context, v *model.View, f *model.File) (*node, time.Duration, error) {
+	if f.Place != nil {
+		return r.placedFile(ctx, v, f)
+	}
+	st := r.cfg.Content.State(v.Model, f)
+	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano())}
+	n.key = nodeKey{path: string(f.Key), size: st.Size, modTime: f.ModTime.UnixNano()}
+	if st.Complete && r.passthrough.store() {
+		n.kind = kindBlob
+	} else {
+		n.kind = kindCold
+		n.key.source, n.key.attempt = v.Source, st.Attempt
+	}
+	n.key.kind = n.kind
+	n = r.nodes.lookup(n)
+	n.bind(bound{v, f}, st.Size, f.ModTime)
+	if st.Size < 0 {
+		return n, 0, nil // the next open knows the size, and then it is another node
+	}
+	return n, keepView(v), nil
+}
+
+// placedFile returns the node of a file that is read in place. Its entry is
+// never kept: the next open must see a file that replaced it.
+func (r *rawFS) placedFile(ctx context.Context, v *model.View, f *model.File) (*node, time.Duration, error) {
+	st, err := f.Place.Stat(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), key: nodeKey{dev: st.Dev, ino: st.Ino}}
+	if r.passthrough.usable(ctx, st.Dev, f.Place) {
+		n.kind = kindInPlace
+	} else {
+		n.kind = kindServed
+		n.key.size, n.key.modTime = st.Size, st.ModTime.UnixNano()
+	}
+	n.key.kind = n.kind
+	n = r.nodes.lookup(n)
+	n.bind(bound{v, f}, st.Size, st.ModTime)
+	return n, 0, nil
+}
+
+func (r *rawFS) directory(full string, as role, modTime time.Time) *node {
+	n := r.nodes.lookup(&node{kind: kindDir, path: full, ino: inoOf("dir", full), key: nodeKey{kind: kindDir, path: full}})
+	n.setRole(as, modTime)
+	return n
+}
+
+// alias is a symlink; one with another target is another node.
+func (r *rawFS) alias(full string, v *model.View) *node {
+	return r.nodes.lookup(&node{
+		kind: kindAlias, ino: inoOf("alias", full), text: v.Default, size: int64(len(v.Default)), modTime: v.ModTime,
+		key: nodeKey{kind: kindAlias, path: full, source: v.Default, modTime: v.ModTime.UnixNano()},
+	})
+}
+
+func (r *rawFS) staticFile(full, text string) *node {
+	return r.nodes.lookup(&node{
+		kind: kindStatic, ino: inoOf("static", full), text: text, size: int64(len(text)),
+		key: nodeKey{kind: kindStatic, path: full},
+	})
+}
+
+// keep is the entry timeout of something whose source answered.
+func keep(settled bool) time.Duration {
+	if settled {
+		return settledTimeout
+	}
+	return 0
+}
+
+// keepView is keep for what a model's listing shows; a tree's can change.
+func keepView(v *model.View) time.Duration { return keep(v.Settled && !v.Kind.InPlace()) }
+
+func hasDir(v *model.View, rel string) bool {
+	prefix := rel + "/"
+	i := sort.Search(len(v.Files), func(i int) bool { return v.Files[i].Path >= prefix })
+	return i < len(v.Files) && strings.HasPrefix(v.Files[i].Path, prefix)
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}

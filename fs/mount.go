@@ -1,0 +1,229 @@
+package fs
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"modelfs/internal/model"
+)
+
+const (
+	fsType = "fuse.modelfs"
+	// maxRead is the largest READ: beyond 1 MiB nothing was gained.
+	maxRead = 1 << 20
+	// maxBackground bounds the whole mount's asynchronous reads; with the usual
+	// 64, 64 stalled reads stop every healthy one. A waiting read is cheap.
+	maxBackground = 4096
+	// readAheadKiB makes the kernel ask for 2x as much ahead of a stream; 128
+	// KiB, the default, reads at half the speed.
+	readAheadKiB = 8192
+)
+
+// mountPoint is where the tree is mounted, and by which means.
+type mountPoint struct {
+	dir    string // absolute
+	fd     int    // /dev/fuse, owned by go-fuse once it serves; -1 with fusermount
+	device string // "major:minor", known once it is mounted
+}
+
+// openMountPoint mounts as root; for others fusermount3 does it when the
+// server starts.
+func openMountPoint(cfg Config) (*mountPoint, error) {
+	dir, err := filepath.Abs(cfg.MountPoint)
+	if err != nil {
+		return nil, err
+	}
+	mp := &mountPoint{dir: dir, fd: -1}
+	if err := mp.check(); err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return mp, nil
+	}
+	// Close-on-exec from the start: a child that inherits the descriptor keeps
+	// a dead mount alive, with its callers hanging.
+	mp.fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, model.Errorf(model.Unavailable, "opening /dev/fuse: %w (is the fuse module loaded? containers need --device /dev/fuse)", err)
+	}
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other,max_read=%d",
+		mp.fd, os.Geteuid(), os.Getegid(), maxRead)
+	err = unix.Mount("modelfs", dir, fsType, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
+	if err != nil {
+		_ = unix.Close(mp.fd)
+		return nil, fmt.Errorf("mount: %w (containers need --cap-add SYS_ADMIN)", err)
+	}
+	return mp, nil
+}
+
+// check refuses a mount point that is not a directory, or that a living
+// modelfs serves. A dead mount is mounted over: containers that bind it see
+// the new one.
+func (mp *mountPoint) check() error {
+	var st unix.Statfs_t
+	switch err := unix.Statfs(mp.dir, &st); {
+	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		return model.Errorf(model.NotFound, "there is no such directory: create it first (mkdir -p %s)", mp.dir)
+	case err != nil:
+		return err
+	}
+	if top := topMount(mp.dir); top.fsType == fsType {
+		return model.Errorf(model.InUse, "modelfs is mounted there already: unmount it first (modelfs unmount %s)", mp.dir)
+	}
+	info, err := os.Stat(mp.dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return model.Errorf(model.Invalid, "it is not a directory")
+	}
+	return nil
+}
+
+// fusePath is what go-fuse is given: the open descriptor, or the directory.
+func (mp *mountPoint) fusePath() string {
+	if mp.fd >= 0 {
+		return "/dev/fd/" + strconv.Itoa(mp.fd)
+	}
+	return mp.dir
+}
+
+// abandon takes back a mount that no server was made for.
+func (mp *mountPoint) abandon() {
+	if mp.fd >= 0 {
+		_ = unix.Unmount(mp.dir, unix.MNT_DETACH)
+	}
+}
+
+func (mp *mountPoint) options(cfg Config) *fuse.MountOptions {
+	o := &fuse.MountOptions{
+		Name:                     "modelfs",
+		FsName:                   "modelfs",
+		MaxWrite:                 maxRead,
+		MaxBackground:            maxBackground,
+		CongestionThreshold:      maxBackground,
+		DisableXAttrs:            true,
+		ExplicitDataCacheControl: true,
+		DisableSplice:            true,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
+		MaxStackDepth:            stackDepth(append(cfg.StackOn, cfg.BackingDir)),
+		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	if mp.fd < 0 {
+		o.AllowOther = cfg.AllowOther
+		o.Options = []string{"ro", "nosuid", "nodev", "default_permissions"}
+	}
+	return o
+}
+
+// stackDepth is 2 where a file to be handed over lies on a filesystem that is
+// itself stacked. 1 otherwise: it lets containers overlay the mount.
+func stackDepth(dirs []string) int {
+	for _, dir := range dirs {
+		var st unix.Statfs_t
+		if dir == "" || unix.Statfs(dir, &st) != nil {
+			continue
+		}
+		if st.Type == unix.OVERLAYFS_SUPER_MAGIC || st.Type == unix.FUSE_SUPER_MAGIC {
+			return 2
+		}
+	}
+	return 1
+}
+
+// tune raises the mount's read-ahead, which INIT can only lower.
+func (mp *mountPoint) tune(log *slog.Logger) {
+	mp.device = topMount(mp.dir).device
+	path := "/sys/class/bdi/" + mp.device + "/read_ahead_kb"
+	if err := os.WriteFile(path, []byte(strconv.Itoa(readAheadKiB)), 0); err != nil {
+		log.Warn("reads of files that are being fetched will be slower: the mount's read-ahead could not be raised", "cause", err)
+	}
+}
+
+// unmount takes the mount away. The force ends the connection at once, which
+// releases every reader that waits for a reply.
+func (mp *mountPoint) unmount() error {
+	if mp.fd < 0 {
+		return mp.fusermount()
+	}
+	err := unix.Unmount(mp.dir, unix.MNT_FORCE|unix.MNT_DETACH)
+	for err == nil && isDead(mp.dir) && topMount(mp.dir).fsType == fsType {
+		err = unix.Unmount(mp.dir, unix.MNT_DETACH) // a dead one that ours was mounted over
+	}
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w", mp.dir, err)
+	}
+	return nil
+}
+
+func (mp *mountPoint) fusermount() error {
+	abortErr := mp.abort()
+	out, err := exec.Command("fusermount3", "-u", "-z", mp.dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w: %s", mp.dir, errors.Join(err, abortErr), bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// abort ends the connection and leaves the mount point as it is.
+func (mp *mountPoint) abort() error {
+	_, minor, _ := strings.Cut(mp.device, ":")
+	return os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
+}
+
+func isDead(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+}
+
+type mountInfo struct{ device, fsType string }
+
+// topMount is the mount on dir that covers the others, as the kernel lists
+// them; reading the list touches no mount.
+func topMount(dir string) mountInfo {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return mountInfo{}
+	}
+	defer f.Close()
+	var top mountInfo
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if !ok || len(fields) < 5 || unescape(fields[4]) != dir {
+			continue
+		}
+		kind, _, _ := strings.Cut(after, " ")
+		top = mountInfo{device: fields[2], fsType: kind}
+	}
+	return top
+}
+
+// unescape undoes mountinfo's octal escapes.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// probePassthrough says once whether complete files are read natively.
+func (r *rawFS) probePassthrough() {
+	if r.cfg.BackingDir == "" {
+		return
+	}
+	if err := r.passthrough.probeStore(r.cfg.BackingDir); err != nil {
+		r.log.Warn("complete files are served by modelfs and not by the kernel itself, which is slower", "cause", err)
+	}
+}

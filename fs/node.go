@@ -1,0 +1,228 @@
+package fs
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"modelfs/internal/model"
+)
+
+// kind says what a node is; it is fixed when the node is made.
+type kind uint8
+
+const (
+	kindRoot    kind = iota // the mount's root
+	kindDir                 // a namespace, a model's directory, or a directory inside a model
+	kindAlias               // model.gguf, a symlink
+	kindInPlace             // a file of a tree, handed to the kernel
+	kindServed              // a file of a tree that can't be handed to the kernel
+	kindBlob                // a complete file of the backing dir, handed to the kernel
+	kindCold                // a file that has to be fetched, or a complete one that can't be handed to the kernel
+	kindStatic              // a file with fixed text (CACHEDIR.TAG)
+	kindCtlDir              // .modelfs and the directories in it
+	kindCtlFile             // a file in .modelfs, made anew for each open
+)
+
+// passthrough reports whether files of this kind are read by the kernel itself.
+func (k kind) passthrough() bool { return k == kindInPlace || k == kindBlob }
+
+func (k kind) isDir() bool { return k == kindRoot || k == kindDir || k == kindCtlDir }
+
+// A node is what one node id means to the kernel. All but the fields under
+// mu are fixed when it is made.
+type node struct {
+	id   uint64
+	kind kind
+	ino  uint64
+	key  nodeKey // how the table finds it again
+	path string  // of directories: the path in the mount, "" for the root
+	text string  // of an alias its target, of a static file its content, of a control file what it shows
+
+	lookups uint64 // guarded by nodeTable.mu: what the kernel will FORGET
+
+	mu      sync.Mutex // guards what follows; a leaf, never held across I/O
+	size    int64
+	modTime time.Time
+	role    role          // of a directory
+	bound   bound         // of a file: what the last lookup found
+	names   []nameIn      // of a cold file: the entries to forget when its state changes
+	backing backingRef    // of a passthrough file: what is registered
+	opening chan struct{} // not nil while a registration is on its way
+}
+
+// role is what a directory is at the moment; a namespace can become a model.
+type role struct {
+	model string // the path of the model that it is or lies in; "" for a namespace
+	sub   string // the path inside the model; "" for the model's own directory
+}
+
+// bound is what opening a file needs to know.
+type bound struct {
+	view *model.View
+	file *model.File
+}
+
+// nameIn is one entry of a directory.
+type nameIn struct {
+	parent uint64
+	name   string
+}
+
+// maxNames bounds how many names of one cold file are remembered for
+// notification; further ones wait for their entry timeout (1 s).
+const maxNames = 64
+
+// nodeKey is the identity of a node (DESIGN 6): of a directory, an alias or a
+// control file its path; of a file in place its device and inode, and where
+// this process serves it its size and time too; of a file that is fetched its
+// key, source, state and attempt, and the attributes that must not change.
+type nodeKey struct {
+	kind     kind
+	path     string // or the content's key
+	source   string
+	dev, ino uint64
+	size     int64
+	modTime  int64 // ns
+	attempt  uint32
+}
+
+// nodeTable is every node that the kernel knows.
+type nodeTable struct {
+	mu    sync.Mutex // guards what follows and node.lookups; a leaf
+	byID  map[uint64]*node
+	byKey map[nodeKey]*node
+	next  uint64 // the next id; ids are never used again
+}
+
+func newNodeTable() *nodeTable {
+	root := &node{id: fuse.FUSE_ROOT_ID, kind: kindRoot, ino: inoOf("dir", ""), lookups: 1}
+	return &nodeTable{
+		byID:  map[uint64]*node{root.id: root},
+		byKey: map[nodeKey]*node{},
+		next:  fuse.FUSE_ROOT_ID + 1,
+	}
+}
+
+// get returns the node with the id, or nil if the kernel was never told of
+// it or has forgotten it.
+func (t *nodeTable) get(id uint64) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id]
+}
+
+// lookup returns the node for proto's key, proto itself if it is new, and
+// raises its lookup count.
+func (t *nodeTable) lookup(proto *node) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byKey[proto.key]
+	if n == nil {
+		n = proto
+		n.id = t.next
+		t.next++
+		t.byID[n.id] = n
+		t.byKey[n.key] = n
+	}
+	n.lookups++
+	return n
+}
+
+// forget lowers a lookup count and drops the node with the last one.
+func (t *nodeTable) forget(id, count uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byID[id]
+	if n == nil || n.id == fuse.FUSE_ROOT_ID {
+		return
+	}
+	if n.lookups > count {
+		n.lookups -= count
+		return
+	}
+	n.lookups = 0
+	delete(t.byID, id)
+	delete(t.byKey, n.key)
+}
+
+func (t *nodeTable) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID)
+}
+
+// coldNodes returns the nodes of a key that is being fetched.
+func (t *nodeTable) coldNodes(key model.Key, source string) []*node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []*node
+	for k, n := range t.byKey {
+		if k.kind == kindCold && k.path == string(key) && k.source == source {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// remember notes a name of a cold file.
+func (n *node) remember(name nameIn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, have := range n.names {
+		if have == name {
+			return
+		}
+	}
+	if len(n.names) < maxNames {
+		n.names = append(n.names, name)
+	}
+}
+
+// bind notes what the last lookup found, and for files whose attributes may
+// change the new ones.
+func (n *node) bind(b bound, size int64, modTime time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.bound = b
+	if n.kind == kindInPlace {
+		n.size, n.modTime = size, modTime
+	}
+}
+
+func (n *node) setRole(r role, modTime time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.role = r
+	if !modTime.IsZero() {
+		n.modTime = modTime
+	}
+}
+
+func (n *node) getRole() role {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.role
+}
+
+func (n *node) getBound() bound {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.bound
+}
+
+// inoOf is the inode number of what parts identify: the same in every
+// process, so that a restart changes nothing. 0 and 1 mean other things.
+func inoOf(parts ...any) uint64 {
+	h := fnv.New64a()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%v\x00", p)
+	}
+	if sum := h.Sum64(); sum > 1 {
+		return sum
+	}
+	return 2
+}

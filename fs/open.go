@@ -1,0 +1,184 @@
+package fs
+
+import (
+	"context"
+	"os"
+	"strings"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"modelfs/internal/model"
+)
+
+// fopenNoFlush tells the kernel that close() needs no FLUSH (fuse.h, 1<<5).
+const fopenNoFlush = 1 << 5
+
+// Open opens a file in the way that its node was made for.
+func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	n := r.nodes.get(in.NodeId)
+	if n == nil {
+		return fuse.Status(unix.ESTALE)
+	}
+	ctx := requestContext(cancel, &in.InHeader)
+	h := &handle{node: n}
+	var err error
+	switch n.kind {
+	case kindInPlace:
+		err = r.openInPlace(ctx, h, out)
+	case kindServed:
+		err = r.openServed(ctx, h, out)
+	case kindBlob:
+		err = r.openBlob(ctx, h, out)
+	case kindCold:
+		err = r.openCold(ctx, h, in.Caller.Pid, out)
+	case kindStatic:
+		h.data = []byte(n.text)
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	case kindCtlFile:
+		h.data, err = r.controlText(ctx, n)
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO
+	default:
+		return fuse.EINVAL
+	}
+	if err != nil {
+		r.closeHandle(h)
+		return status(err)
+	}
+	if h.pinned {
+		r.count.passthrough.Add(1)
+	} else {
+		r.count.served.Add(1)
+	}
+	out.OpenFlags |= fopenNoFlush
+	out.Fh = r.handles.add(h)
+	return fuse.OK
+}
+
+// Release may come twice after a restart of the connection's server.
+func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if h := r.handles.remove(in.Fh); h != nil {
+		r.closeHandle(h)
+	}
+}
+
+// openInPlace hands a tree's file to the kernel. Another file under the name
+// is ESTALE, on which the kernel looks the name up again by itself; another
+// size or time is not: a file that is being copied in must open.
+func (r *rawFS) openInPlace(ctx context.Context, h *handle, out *fuse.OpenOut) error {
+	n, place := h.node, h.node.getBound().file.Place
+	st, err := place.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if !n.same(st) {
+		return stale(place)
+	}
+	id, err := r.passthrough.acquire(ctx, n, func() (*os.File, bool, error) {
+		f, st, err := place.Open(ctx)
+		if err == nil && !n.same(st) {
+			err = firstError(f.Close(), stale(place))
+		}
+		return f, true, err
+	})
+	if err != nil {
+		return err
+	}
+	h.pinned = true
+	out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, id
+	return nil
+}
+
+func (n *node) same(st model.Stat) bool { return st.Dev == n.key.dev && st.Ino == n.key.ino }
+
+func stale(place model.Place) error {
+	return model.Errorf(model.Stale, "%s was replaced by another file", place.Path())
+}
+
+// openServed opens a tree's file that the kernel does not take. The page
+// cache is kept only while the file is what the node was made for; else the
+// reads go past it, for pages in use must never be dropped.
+func (r *rawFS) openServed(ctx context.Context, h *handle, out *fuse.OpenOut) error {
+	n, place := h.node, h.node.getBound().file.Place
+	f, st, err := place.Open(ctx)
+	if err != nil {
+		return err
+	}
+	h.file = f
+	switch {
+	case !n.same(st):
+		return stale(place)
+	case st.Size == n.key.size && st.ModTime.UnixNano() == n.key.modTime:
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	default:
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO
+	}
+	return nil
+}
+
+// openBlob hands a complete file of the backing dir to the kernel. One that
+// was evicted since it was looked up is ESTALE: the kernel asks again, and
+// gets a node that fetches.
+func (r *rawFS) openBlob(ctx context.Context, h *handle, out *fuse.OpenOut) error {
+	b := h.node.getBound()
+	reader, err := r.cfg.Content.Open(ctx, b.view, b.file)
+	if err != nil {
+		return err
+	}
+	h.reader = reader
+	f := reader.File()
+	if f == nil {
+		return model.Errorf(model.Stale, "%s is not in the backing dir any more", b.file.Path)
+	}
+	id, err := r.passthrough.acquire(ctx, h.node, func() (*os.File, bool, error) { return f, false, nil })
+	if err != nil {
+		return err
+	}
+	h.pinned = true
+	out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, id
+	return nil
+}
+
+// openCold opens a file that has to be fetched. Where nobody stated its
+// length the content's Open has waited for the end; the node that shows size
+// 0 is then stale, and the kernel looks up the one with the true size.
+func (r *rawFS) openCold(ctx context.Context, h *handle, pid uint32, out *fuse.OpenOut) error {
+	n, b := h.node, h.node.getBound()
+	if err := r.mayOpenCold(pid, b); err != nil {
+		return err
+	}
+	reader, err := r.cfg.Content.Open(ctx, b.view, b.file)
+	if err != nil {
+		return err
+	}
+	h.reader = reader
+	if reader.Size() != n.key.size {
+		return model.Errorf(model.Stale, "%s has another length now", b.file.Path)
+	}
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return nil
+}
+
+// mayOpenCold refuses programs that read everything they find: an indexer
+// must not download the world.
+func (r *rawFS) mayOpenCold(pid uint32, b bound) error {
+	if len(r.deny) == 0 || pid == 0 || r.cfg.Content.State(b.view.Model, b.file).Complete {
+		return nil
+	}
+	program := callerProgram(pid)
+	if !r.deny[program] {
+		return nil
+	}
+	return model.Errorf(model.Denied, "%s is on cold_deny: it may read only what is already here", program)
+}
+
+// callerProgram is the name of the program that a thread runs: its process's
+// name, for threads may have names of their own.
+func callerProgram(tid uint32) string {
+	for line := range strings.Lines(readSmall(threadDir(tid) + "status")) {
+		if tgid, ok := strings.CutPrefix(line, "Tgid:"); ok {
+			return strings.TrimSpace(readSmall("/proc/" + strings.TrimSpace(tgid) + "/comm"))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,115 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"modelfs/internal/model"
+)
+
+// Read answers one READ. It never returns fewer bytes than asked before the
+// end of the file: the kernel would take that for a shrunken file.
+func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	h := r.handles.get(in.Fh)
+	if h == nil {
+		return nil, fuse.EBADF
+	}
+	r.count.reads.Add(1)
+	n, err := r.readHandle(requestContext(cancel, &in.InHeader), in.Caller.Pid, h, buf, int64(in.Offset))
+	if err != nil {
+		return nil, status(err)
+	}
+	r.count.readBytes.Add(uint64(n))
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byte, off int64) (int, error) {
+	switch {
+	case h.data != nil || h.node.kind == kindStatic || h.node.kind == kindCtlFile:
+		if off >= int64(len(h.data)) {
+			return 0, nil
+		}
+		return copy(buf, h.data[off:]), nil
+	case h.file != nil:
+		n, err := h.file.ReadAt(buf, off)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return n, err
+	case h.reader != nil:
+		return readCold(ctx, tid, h.reader, buf, off)
+	}
+	// The kernel reads a tree's passthrough file by itself; what comes here is
+	// read-ahead advice, into a cache that nobody looks at.
+	return 0, model.Errorf(model.Internal, "this file is read by the kernel: %w", unix.ENODATA)
+}
+
+// readCold waits for a range that is being fetched. The kernel sends an
+// interrupt for any signal, and only for reads with O_DIRECT and unbuffered
+// faults; a profiler's timer must not make read() fail, so the wait goes on
+// unless the caller is dying.
+func readCold(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
+	if w, ok := reader.(interface{ Ready(off, n int64) bool }); ok && !w.Ready(off, int64(len(buf))) {
+		discard(buf)
+	}
+	n, err := reader.ReadAt(ctx, buf, off)
+	for model.IsKind(err, model.Interrupted) && !dying(tid) {
+		pause, cancel := context.WithTimeout(context.Background(), signalCheck)
+		n, err = reader.ReadAt(pause, buf, off)
+		expired := pause.Err() != nil
+		cancel()
+		if expired && err != nil {
+			err = model.Errorf(model.Interrupted, "reading: %w", err)
+		}
+	}
+	return n, err
+}
+
+// signalCheck is how often an interrupted read looks whether its caller has
+// been killed meanwhile; the kernel says so only once.
+const signalCheck = 500 * time.Millisecond
+
+// dying reports whether a thread is gone or has a SIGKILL pending, which is
+// what the kernel turns every fatal signal into.
+func dying(tid uint32) bool {
+	if tid == 0 {
+		return true // not visible from here; the safe answer is the kernel's
+	}
+	text := readSmall(threadDir(tid) + "status")
+	if text == "" {
+		return true
+	}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && set&(1<<(uint(unix.SIGKILL)-1)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// discard gives the memory of a reply buffer back while its bytes are
+// missing: go-fuse allocates it before it calls Read, and hundreds of stalled
+// reads must not cost hundreds of MiB. The content of buf is lost, which is
+// nothing yet.
+func discard(buf []byte) {
+	const page = 4096
+	if len(buf) < 16*page {
+		return
+	}
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(buf))) % page)
+	whole := (len(buf) - skip) / page * page
+	_ = unix.Madvise(buf[skip:skip+whole], unix.MADV_DONTNEED) // only a saving
+}
