@@ -30,9 +30,9 @@ const (
 // controlDir is the .modelfs directory of the root or of a model.
 func (r *rawFS) controlDir(parent *node, of string) *node {
 	full := join(parent.path, model.ControlDir)
-	n := r.nodes.lookup(&node{kind: kindCtlDir, path: full, ino: inoOf("ctl", full), key: nodeKey{kind: kindCtlDir, path: full}})
-	n.setRole(role{model: of}, time.Time{})
-	return n
+	return r.node(&node{
+		kind: kindCtlDir, path: full, role: role{model: of}, ino: inoOf("ctl", full), key: nodeKey{kind: kindCtlDir, path: full},
+	})
 }
 
 // controlChild looks a name up in a control directory. Every name that a model
@@ -69,18 +69,18 @@ func (r *rawFS) explained(full, name string) (*node, time.Duration, error) {
 }
 
 func (r *rawFS) explainDir(full string) *node {
-	return r.nodes.lookup(&node{kind: kindCtlDir, path: full, ino: inoOf("ctl", full), key: nodeKey{kind: kindCtlDir, path: full}})
+	return r.node(&node{kind: kindCtlDir, path: full, ino: inoOf("ctl", full), key: nodeKey{kind: kindCtlDir, path: full}})
 }
 
 // controlFile shows the explanation of a name, or the status for "".
 func (r *rawFS) controlFile(full, about string) *node {
-	return r.nodes.lookup(&node{
+	return r.node(&node{
 		kind: kindCtlFile, path: full, text: about, ino: inoOf("ctl", full), key: nodeKey{kind: kindCtlFile, path: full},
 	})
 }
 
 // controlText makes what one open of a control file shows.
-func (r *rawFS) controlText(ctx context.Context, n *node) ([]byte, error) {
+func (r *rawFS) controlText(ctx context.Context, n *node) (model.Reader, error) {
 	var v any
 	switch {
 	case n.text != "" && r.cfg.Explain != nil:
@@ -92,7 +92,7 @@ func (r *rawFS) controlText(ctx context.Context, n *node) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(text, '\n'), ctx.Err()
+	return textReader(append(text, '\n')), ctx.Err()
 }
 
 func (r *rawFS) controlEntries(n *node) []dirent {

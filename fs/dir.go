@@ -16,9 +16,9 @@ import (
 
 // A listing is what one open of a directory shows, in the order of cookies.
 type listing struct {
-	mu      sync.Mutex // guards entries: they are read anew at offset 0
+	mu      sync.Mutex // guards what follows; not held across I/O
 	entries []dirent
-	served  bool // offset 0 was asked for once
+	stale   bool // the entries must be read again before offset 0, or before anything
 }
 
 // A dirent is one entry of a listing. Its cookie is made from its name, not
@@ -45,11 +45,15 @@ func (r *rawFS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenO
 	if n == nil {
 		return fuse.Status(unix.ESTALE)
 	}
+	if fh, h := r.handles.again(in.Unique, in.NodeId); h != nil {
+		out.Fh = fh
+		return fuse.OK
+	}
 	entries, err := r.list(requestContext(cancel, &in.InHeader), n)
 	if err != nil {
 		return status(err)
 	}
-	out.Fh = r.handles.add(&handle{node: n, dir: &listing{entries: entries}})
+	out.Fh = r.handles.add(&handle{node: n, unique: in.Unique &^ uniqueResent, dir: &listing{entries: entries}})
 	return fuse.OK
 }
 
@@ -106,8 +110,8 @@ func (r *rawFS) readDir(ctx context.Context, in *fuse.ReadIn, add func(*node, di
 // is rewinddir(), which must see the directory as it is now.
 func (r *rawFS) entriesFrom(ctx context.Context, h *handle, cookie uint64) ([]dirent, error) {
 	h.dir.mu.Lock()
-	entries, again := h.dir.entries, cookie == 0 && h.dir.served
-	h.dir.served = true
+	entries, again := h.dir.entries, h.dir.stale && (cookie == 0 || h.dir.entries == nil)
+	h.dir.stale = true
 	h.dir.mu.Unlock()
 	if again {
 		fresh, err := r.list(ctx, h.node)

@@ -26,6 +26,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -75,46 +76,132 @@ type Config struct {
 	// StackOn are directories whose files may be handed to the kernel. If one
 	// lies on overlayfs or FUSE, the mount's stack depth is 2, else 1.
 	StackOn []string
-	Log     *slog.Logger
+	// Places finds a file of a tree again after a restart: source is the ID of
+	// the tree's source, path what Place.Path said. nil: none is found.
+	Places func(source, path string) model.Place
+	Log    *slog.Logger
 }
+
+// Connection is what a supervisor keeps of a mount, so that one server can
+// take it over from another. It owns the files.
+type Connection struct {
+	Device *os.File // /dev/fuse, mounted
+	Ledger *os.File // from NewLedger, empty for the first server
+	Init   []byte   // what the first server's Handshake returned; nil for the first
+}
+
+// NewLedger makes the memory file in which servers note what the kernel was
+// told. The caller closes it.
+func NewLedger() (*os.File, error) { return newLedgerFile() }
 
 // Server is a mounted tree. Its goroutines end with Wait.
 type Server struct {
 	raw    *rawFS
 	server *fuse.Server
-	mount  *mountPoint
+	ledger *ledger
+	mount  *MountPoint   // nil where a supervisor holds it
 	done   chan struct{} // closed when the request loop has ended
 }
 
 // Mount mounts the tree and returns when the kernel can use it. Its errors
 // name the mount point and what to do.
 func Mount(cfg Config) (*Server, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	mp, err := openMountPoint(cfg)
+	mp, err := OpenMountPoint(cfg.MountPoint)
 	if err != nil {
-		return nil, fmt.Errorf("mounting on %s: %w", cfg.MountPoint, err)
+		return nil, err
 	}
-	raw := newRawFS(cfg)
-	server, err := fuse.NewServer(raw, mp.fusePath(), mp.options(cfg))
+	ledger, err := NewLedger()
+	if err != nil {
+		mp.abandon()
+		return nil, err
+	}
+	defer ledger.Close() // its mapping stays
+	s, err := serve(cfg, mp.fusePath(), ledger, nil)
 	if err != nil {
 		mp.abandon()
 		return nil, fmt.Errorf("mounting on %s: %w", cfg.MountPoint, err)
 	}
-	s := &Server{raw: raw, server: server, mount: mp, done: make(chan struct{})}
-	raw.probePassthrough()
-	raw.notifier.start()
-	go s.serve()
-	mp.tune(cfg.Log)
+	s.mount = mp
+	s.start()
+	mp.Tune(s.raw.log)
 	return s, nil
+}
+
+// Serve serves a mount that a supervisor holds, and takes over what an
+// earlier server told the kernel of.
+func Serve(cfg Config, conn Connection) (*Server, error) {
+	if conn.Init == nil {
+		fd, err := dup(conn.Device)
+		if err != nil {
+			return nil, err
+		}
+		s, err := serve(cfg, devPath(fd), conn.Ledger, nil)
+		if err == nil {
+			s.start()
+		}
+		return s, err
+	}
+	path, replay, err := replayInit(conn.Init)
+	if err != nil {
+		return nil, err
+	}
+	s, err := serve(cfg, path, conn.Ledger, func() error { return replay(conn.Device) })
+	if err != nil {
+		return nil, err
+	}
+	s.raw.bg.run(s.raw.sweep)
+	s.raw.keepInherited(s.raw.bg.ctx)
+	if err := resend(conn.Device); err != nil {
+		s.raw.log.Warn("the kernel can't be asked for the requests that were lost", "cause", err)
+	}
+	s.start()
+	return s, nil
+}
+
+// serve makes a server on a descriptor of /dev/fuse or for fusermount3;
+// connect is called between the handshake and the first use of the descriptor.
+func serve(cfg Config, path string, ledgerFile *os.File, connect func() error) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	l, records, err := openLedger(ledgerFile)
+	if l == nil {
+		return nil, err
+	}
+	if err != nil {
+		cfg.Log.Warn("what the earlier server told the kernel is lost; its open files have to be opened again", "cause", err)
+	}
+	raw := newRawFS(cfg, l)
+	server, err := fuse.NewServer(raw, path, mountOptions(cfg, raw))
+	if err == nil && connect != nil {
+		err = connect()
+	}
+	if err != nil {
+		return nil, firstError(err, l.close())
+	}
+	raw.inherit(records)
+	raw.probePassthrough()
+	return &Server{raw: raw, server: server, ledger: l, done: make(chan struct{})}, nil
+}
+
+// start begins to answer requests.
+func (s *Server) start() {
+	s.raw.bg.run(s.raw.notifier.loop)
+	go s.serve()
 }
 
 func (s *Server) serve() {
 	defer close(s.done)
 	s.server.Serve()
 	s.raw.shutdown()
+	if err := s.ledger.close(); err != nil {
+		s.raw.log.Debug("closing the ledger", "cause", err)
+	}
 }
+
+// Handshake is the kernel's half of the handshake, for Connection.Init of the
+// servers that come after this one.
+func (s *Server) Handshake() []byte { return initRequest(s.server.KernelSettings()) }
 
 // Wait blocks until the tree is unmounted, by Unmount or by somebody else,
 // and every request has been answered.
@@ -126,12 +213,12 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Unmount takes the mount away and releases every reader that waits; what a
 // passthrough reader has open stays readable. It does not wait for requests
 // that are stuck in the kernel: Wait does.
-func (s *Server) Unmount() error { return s.mount.unmount() }
+func (s *Server) Unmount() error { return s.mount.Unmount() }
 
 // Leave ends the service but keeps the mount point: the connection is
 // aborted, and the next Mount mounts over it, so that containers that bind
 // the mount point see the new one.
-func (s *Server) Leave() error { return s.mount.abort() }
+func (s *Server) Leave() error { return s.mount.Abort() }
 
 // Changed tells the kernel to forget the names of a file whose state changed:
 // it is complete, or a new attempt began. It does not block.

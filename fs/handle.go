@@ -1,7 +1,8 @@
 package fs
 
 import (
-	"os"
+	"maps"
+	"slices"
 	"sync"
 
 	"modelfs/internal/model"
@@ -10,31 +11,42 @@ import (
 // A handle is one open of a file or a directory.
 type handle struct {
 	node   *node
-	reader model.Reader // of a file that is or was fetched
-	file   *os.File     // of a file in place that this process serves
-	data   []byte       // of a control or static file
+	unique uint64       // of the request that made it, without uniqueResent
+	reader model.Reader // what READ gets its bytes from; nil for directories and a tree's passthrough files
 	dir    *listing     // of a directory
 	pinned bool         // holds a reference on the node's passthrough registration
+
+	// inherited is not nil for an open that an earlier server answered: what it
+	// needs is opened again by the first request for it.
+	inherited *inheritance
 }
 
-// handleTable is every open that the kernel has not released. Numbers are
-// never used again, so a release that comes twice finds nothing.
+// handleTable is every open that the kernel has not released. Each is in the
+// ledger before the reply is sent.
 type handleTable struct {
-	mu   sync.RWMutex // guards what follows; a leaf
+	ledger *ledger
+
+	mu   sync.RWMutex // guards what follows; a leaf but for the ledger's
 	open map[uint64]*handle
-	next uint64
+	// resent finds the opens of an earlier server by the request that made
+	// them: their replies may have been lost.
+	resent map[uint64]uint64
 }
 
-func newHandleTable() *handleTable {
-	return &handleTable{open: make(map[uint64]*handle), next: 1}
+func newHandleTable(l *ledger) *handleTable {
+	return &handleTable{ledger: l, open: make(map[uint64]*handle), resent: make(map[uint64]uint64)}
 }
 
+// add gives an open its number, which is never used again: a release that
+// comes twice finds nothing.
 func (t *handleTable) add(h *handle) uint64 {
+	fh := t.ledger.nextHandle()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fh := t.next
-	t.next++
 	t.open[fh] = h
+	if err := t.ledger.put(handleID(fh), h.node.id, 0, h.marshal()); err != nil {
+		t.ledger.remove(handleID(fh))
+	}
 	return fh
 }
 
@@ -48,17 +60,26 @@ func (t *handleTable) remove(fh uint64) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.open[fh]
+	if h == nil {
+		return nil
+	}
 	delete(t.open, fh)
+	delete(t.resent, h.unique)
+	t.ledger.remove(handleID(fh))
 	return h
 }
 
+func (t *handleTable) all() []*handle {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Values(t.open))
+}
+
+// clear empties the table, but not the ledger, and returns what was open.
 func (t *handleTable) clear() []*handle {
+	all := t.all()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	all := make([]*handle, 0, len(t.open))
-	for _, h := range t.open {
-		all = append(all, h)
-	}
 	clear(t.open)
 	return all
 }
@@ -74,14 +95,11 @@ func (r *rawFS) closeHandle(h *handle) {
 	if h.pinned {
 		r.passthrough.release(h.node)
 	}
-	var err error
-	if h.reader != nil {
-		err = h.reader.Close()
+	h.inherited.close()
+	if h.reader == nil {
+		return
 	}
-	if h.file != nil {
-		err = firstError(err, h.file.Close())
-	}
-	if err != nil {
+	if err := h.reader.Close(); err != nil {
 		r.log.Debug("closing a file", "cause", err)
 	}
 }

@@ -122,7 +122,7 @@ func (r *rawFS) file(ctx context.Context, v *model.View, f *model.File) (*node, 
 		return r.placedFile(ctx, v, f)
 	}
 	st := r.cfg.Content.State(v.Model, f)
-	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano())}
+	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano()), bound: bound{v, f}}
 	n.key = nodeKey{path: string(f.Key), size: st.Size, modTime: f.ModTime.UnixNano()}
 	if st.Complete && r.passthrough.store() {
 		n.kind = kindBlob
@@ -131,8 +131,7 @@ func (r *rawFS) file(ctx context.Context, v *model.View, f *model.File) (*node, 
 		n.key.source, n.key.attempt = v.Source, st.Attempt
 	}
 	n.key.kind = n.kind
-	n = r.nodes.lookup(n)
-	n.bind(bound{v, f}, st.Size, f.ModTime)
+	n = r.node(n)
 	if st.Size < 0 {
 		return n, 0, nil // the next open knows the size, and then it is another node
 	}
@@ -146,7 +145,8 @@ func (r *rawFS) placedFile(ctx context.Context, v *model.View, f *model.File) (*
 	if err != nil {
 		return nil, 0, err
 	}
-	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), key: nodeKey{dev: st.Dev, ino: st.Ino}}
+	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), bound: bound{v, f}}
+	n.key = nodeKey{dev: st.Dev, ino: st.Ino}
 	if r.passthrough.usable(ctx, st.Dev, f.Place) {
 		n.kind = kindInPlace
 	} else {
@@ -154,27 +154,35 @@ func (r *rawFS) placedFile(ctx context.Context, v *model.View, f *model.File) (*
 		n.key.size, n.key.modTime = st.Size, st.ModTime.UnixNano()
 	}
 	n.key.kind = n.kind
-	n = r.nodes.lookup(n)
-	n.bind(bound{v, f}, st.Size, st.ModTime)
-	return n, 0, nil
+	return r.node(n), 0, nil
+}
+
+// node returns the node of proto's identity, its lookup count raised, with
+// what proto says of it.
+func (r *rawFS) node(proto *node) *node {
+	n := r.nodes.lookup(proto)
+	if n != proto && n.take(proto) {
+		r.nodes.save(n)
+	}
+	return n
 }
 
 func (r *rawFS) directory(full string, as role, modTime time.Time) *node {
-	n := r.nodes.lookup(&node{kind: kindDir, path: full, ino: inoOf("dir", full), key: nodeKey{kind: kindDir, path: full}})
-	n.setRole(as, modTime)
-	return n
+	return r.node(&node{
+		kind: kindDir, path: full, role: as, modTime: modTime, ino: inoOf("dir", full), key: nodeKey{kind: kindDir, path: full},
+	})
 }
 
 // alias is a symlink; one with another target is another node.
 func (r *rawFS) alias(full string, v *model.View) *node {
-	return r.nodes.lookup(&node{
+	return r.node(&node{
 		kind: kindAlias, ino: inoOf("alias", full), text: v.Default, size: int64(len(v.Default)), modTime: v.ModTime,
 		key: nodeKey{kind: kindAlias, path: full, source: v.Default, modTime: v.ModTime.UnixNano()},
 	})
 }
 
 func (r *rawFS) staticFile(full, text string) *node {
-	return r.nodes.lookup(&node{
+	return r.node(&node{
 		kind: kindStatic, ino: inoOf("static", full), text: text, size: int64(len(text)),
 		key: nodeKey{kind: kindStatic, path: full},
 	})

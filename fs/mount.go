@@ -30,21 +30,31 @@ const (
 	readAheadKiB = 8192
 )
 
-// mountPoint is where the tree is mounted, and by which means.
-type mountPoint struct {
+// MountPoint is where the tree is mounted, and by which means. Its methods
+// touch nothing of what the mount shows, so whoever holds it can't get stuck
+// in it.
+type MountPoint struct {
 	dir    string // absolute
 	fd     int    // /dev/fuse, owned by go-fuse once it serves; -1 with fusermount
 	device string // "major:minor", known once it is mounted
 }
 
-// openMountPoint mounts as root; for others fusermount3 does it when the
-// server starts.
-func openMountPoint(cfg Config) (*mountPoint, error) {
-	dir, err := filepath.Abs(cfg.MountPoint)
+// OpenMountPoint mounts on dir as root; for others fusermount3 does it when
+// the server starts. Errors name the directory and what to do.
+func OpenMountPoint(dir string) (*MountPoint, error) {
+	mp, err := openMountPoint(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mounting on %s: %w", dir, err)
+	}
+	return mp, nil
+}
+
+func openMountPoint(dir string) (*MountPoint, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	mp := &mountPoint{dir: dir, fd: -1}
+	mp := &MountPoint{dir: dir, fd: -1}
 	if err := mp.check(); err != nil {
 		return nil, err
 	}
@@ -70,7 +80,7 @@ func openMountPoint(cfg Config) (*mountPoint, error) {
 // check refuses a mount point that is not a directory, or that a living
 // modelfs serves. A dead mount is mounted over: containers that bind it see
 // the new one.
-func (mp *mountPoint) check() error {
+func (mp *MountPoint) check() error {
 	var st unix.Statfs_t
 	switch err := unix.Statfs(mp.dir, &st); {
 	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
@@ -93,23 +103,32 @@ func (mp *mountPoint) check() error {
 	return nil
 }
 
+// Device is /dev/fuse as this mount has it; nil where fusermount3 mounts. The
+// caller must not close it.
+func (mp *MountPoint) Device() *os.File {
+	if mp.fd < 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(mp.fd), "/dev/fuse")
+}
+
 // fusePath is what go-fuse is given: the open descriptor, or the directory.
-func (mp *mountPoint) fusePath() string {
+func (mp *MountPoint) fusePath() string {
 	if mp.fd >= 0 {
-		return "/dev/fd/" + strconv.Itoa(mp.fd)
+		return devPath(mp.fd)
 	}
 	return mp.dir
 }
 
 // abandon takes back a mount that no server was made for.
-func (mp *mountPoint) abandon() {
+func (mp *MountPoint) abandon() {
 	if mp.fd >= 0 {
 		_ = unix.Unmount(mp.dir, unix.MNT_DETACH)
 	}
 }
 
-func (mp *mountPoint) options(cfg Config) *fuse.MountOptions {
-	o := &fuse.MountOptions{
+func mountOptions(cfg Config, raw *rawFS) *fuse.MountOptions {
+	return &fuse.MountOptions{
 		Name:                     "modelfs",
 		FsName:                   "modelfs",
 		MaxWrite:                 maxRead,
@@ -118,15 +137,14 @@ func (mp *mountPoint) options(cfg Config) *fuse.MountOptions {
 		DisableXAttrs:            true,
 		ExplicitDataCacheControl: true,
 		DisableSplice:            true,
-		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_HAS_RESEND,
 		MaxStackDepth:            stackDepth(append(cfg.StackOn, cfg.BackingDir)),
 		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		PanicHandler:             raw.panicked,
+		// Only fusermount3 reads these; mount(2) was given its own.
+		AllowOther: cfg.AllowOther,
+		Options:    []string{"ro", "nosuid", "nodev", "default_permissions"},
 	}
-	if mp.fd < 0 {
-		o.AllowOther = cfg.AllowOther
-		o.Options = []string{"ro", "nosuid", "nodev", "default_permissions"}
-	}
-	return o
 }
 
 // stackDepth is 2 where a file to be handed over lies on a filesystem that is
@@ -144,8 +162,8 @@ func stackDepth(dirs []string) int {
 	return 1
 }
 
-// tune raises the mount's read-ahead, which INIT can only lower.
-func (mp *mountPoint) tune(log *slog.Logger) {
+// Tune raises the mount's read-ahead, which INIT can only lower.
+func (mp *MountPoint) Tune(log *slog.Logger) {
 	mp.device = topMount(mp.dir).device
 	path := "/sys/class/bdi/" + mp.device + "/read_ahead_kb"
 	if err := os.WriteFile(path, []byte(strconv.Itoa(readAheadKiB)), 0); err != nil {
@@ -153,9 +171,9 @@ func (mp *mountPoint) tune(log *slog.Logger) {
 	}
 }
 
-// unmount takes the mount away. The force ends the connection at once, which
+// Unmount takes the mount away. The force ends the connection at once, which
 // releases every reader that waits for a reply.
-func (mp *mountPoint) unmount() error {
+func (mp *MountPoint) Unmount() error {
 	if mp.fd < 0 {
 		return mp.fusermount()
 	}
@@ -169,8 +187,8 @@ func (mp *mountPoint) unmount() error {
 	return nil
 }
 
-func (mp *mountPoint) fusermount() error {
-	abortErr := mp.abort()
+func (mp *MountPoint) fusermount() error {
+	abortErr := mp.Abort()
 	out, err := exec.Command("fusermount3", "-u", "-z", mp.dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w: %s", mp.dir, errors.Join(err, abortErr), bytes.TrimSpace(out))
@@ -178,8 +196,8 @@ func (mp *mountPoint) fusermount() error {
 	return nil
 }
 
-// abort ends the connection and leaves the mount point as it is.
-func (mp *mountPoint) abort() error {
+// Abort ends the connection and leaves the mount point as it is.
+func (mp *MountPoint) Abort() error {
 	_, minor, _ := strings.Cut(mp.device, ":")
 	return os.WriteFile("/sys/fs/fuse/connections/"+minor+"/abort", []byte("1"), 0)
 }

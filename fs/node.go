@@ -42,7 +42,8 @@ type node struct {
 	path string  // of directories: the path in the mount, "" for the root
 	text string  // of an alias its target, of a static file its content, of a control file what it shows
 
-	lookups uint64 // guarded by nodeTable.mu: what the kernel will FORGET
+	lookups   uint64 // guarded by nodeTable.mu: what the kernel will FORGET
+	inherited uint64 // guarded by nodeTable.mu: the part of lookups that an earlier server promised
 
 	mu      sync.Mutex // guards what follows; a leaf, never held across I/O
 	size    int64
@@ -90,21 +91,19 @@ type nodeKey struct {
 	attempt  uint32
 }
 
-// nodeTable is every node that the kernel knows.
+// nodeTable is every node that the kernel knows. What the kernel is told is in
+// the ledger before the reply is sent.
 type nodeTable struct {
-	mu    sync.Mutex // guards what follows and node.lookups; a leaf
+	ledger *ledger
+
+	mu    sync.Mutex // guards what follows and node.lookups; a leaf but for the ledger's
 	byID  map[uint64]*node
 	byKey map[nodeKey]*node
-	next  uint64 // the next id; ids are never used again
 }
 
-func newNodeTable() *nodeTable {
+func newNodeTable(l *ledger) *nodeTable {
 	root := &node{id: fuse.FUSE_ROOT_ID, kind: kindRoot, ino: inoOf("dir", ""), lookups: 1}
-	return &nodeTable{
-		byID:  map[uint64]*node{root.id: root},
-		byKey: map[nodeKey]*node{},
-		next:  fuse.FUSE_ROOT_ID + 1,
-	}
+	return &nodeTable{ledger: l, byID: map[uint64]*node{root.id: root}, byKey: map[nodeKey]*node{}}
 }
 
 // get returns the node with the id, or nil if the kernel was never told of
@@ -120,33 +119,59 @@ func (t *nodeTable) get(id uint64) *node {
 func (t *nodeTable) lookup(proto *node) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byKey[proto.key]
-	if n == nil {
-		n = proto
-		n.id = t.next
-		t.next++
-		t.byID[n.id] = n
-		t.byKey[n.key] = n
+	if n := t.byKey[proto.key]; n != nil {
+		n.lookups++
+		t.ledger.add(n.recordID(), 1)
+		return n
 	}
-	n.lookups++
-	return n
+	proto.id = t.ledger.nextNode()
+	proto.lookups = 1
+	t.insertLocked(proto)
+	t.saveLocked(proto)
+	return proto
+}
+
+func (t *nodeTable) insertLocked(n *node) {
+	t.byID[n.id] = n
+	t.byKey[n.key] = n
+}
+
+// saveLocked writes a node to the ledger. One that does not fit is unknown to
+// the next server, which answers ESTALE, and is looked up again.
+func (t *nodeTable) saveLocked(n *node) {
+	if err := t.ledger.put(n.recordID(), n.lookups, 0, n.marshal()); err != nil {
+		t.ledger.remove(n.recordID())
+	}
+}
+
+// save writes a node again after what it says of itself has changed.
+func (t *nodeTable) save(n *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[n.id] == n {
+		t.saveLocked(n)
+	}
 }
 
 // forget lowers a lookup count and drops the node with the last one.
 func (t *nodeTable) forget(id, count uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.byID[id]
-	if n == nil || n.id == fuse.FUSE_ROOT_ID {
-		return
+	if n := t.byID[id]; n != nil && id != fuse.FUSE_ROOT_ID {
+		t.lowerLocked(n, count)
 	}
+}
+
+func (t *nodeTable) lowerLocked(n *node, count uint64) {
 	if n.lookups > count {
 		n.lookups -= count
+		t.ledger.add(n.recordID(), -count)
 		return
 	}
 	n.lookups = 0
-	delete(t.byID, id)
+	delete(t.byID, n.id)
 	delete(t.byKey, n.key)
+	t.ledger.remove(n.recordID())
 }
 
 func (t *nodeTable) len() int {
@@ -182,24 +207,19 @@ func (n *node) remember(name nameIn) {
 	}
 }
 
-// bind notes what the last lookup found, and for files whose attributes may
-// change the new ones.
-func (n *node) bind(b bound, size int64, modTime time.Time) {
+// take makes n what a new lookup found: proto is that, made as if it were the
+// first one. It reports whether something changed that the ledger says.
+func (n *node) take(proto *node) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.bound = b
-	if n.kind == kindInPlace {
-		n.size, n.modTime = size, modTime
+	n.bound = proto.bound
+	changed := n.role != proto.role
+	n.role = proto.role
+	if n.kind == kindInPlace || n.kind.isDir() && !proto.modTime.IsZero() {
+		changed = changed || n.size != proto.size || !n.modTime.Equal(proto.modTime)
+		n.size, n.modTime = proto.size, proto.modTime
 	}
-}
-
-func (n *node) setRole(r role, modTime time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.role = r
-	if !modTime.IsZero() {
-		n.modTime = modTime
-	}
+	return changed
 }
 
 func (n *node) getRole() role {

@@ -14,7 +14,6 @@ import (
 // from here and never from a handler.
 type notifier struct {
 	raw  *rawFS
-	bg   *background
 	wake chan struct{} // buffered: one wake-up covers all that is pending
 
 	mu      sync.Mutex // guards pending; a leaf
@@ -27,12 +26,8 @@ type contentID struct {
 }
 
 func newNotifier(r *rawFS) *notifier {
-	return &notifier{raw: r, bg: newBackground(), wake: make(chan struct{}, 1), pending: make(map[contentID]bool)}
+	return &notifier{raw: r, wake: make(chan struct{}, 1), pending: make(map[contentID]bool)}
 }
-
-func (n *notifier) start() { n.bg.run(n.loop) }
-
-func (n *notifier) close() { n.bg.close() }
 
 func (n *notifier) changed(key model.Key, source string) {
 	n.mu.Lock()

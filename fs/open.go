@@ -20,8 +20,11 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if n == nil {
 		return fuse.Status(unix.ESTALE)
 	}
+	if r.openedBefore(in, out) {
+		return fuse.OK
+	}
 	ctx := requestContext(cancel, &in.InHeader)
-	h := &handle{node: n}
+	h := &handle{node: n, unique: in.Unique &^ uniqueResent}
 	var err error
 	switch n.kind {
 	case kindInPlace:
@@ -33,10 +36,10 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	case kindCold:
 		err = r.openCold(ctx, h, in.Caller.Pid, out)
 	case kindStatic:
-		h.data = []byte(n.text)
+		h.reader = textReader(n.text)
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	case kindCtlFile:
-		h.data, err = r.controlText(ctx, n)
+		h.reader, err = r.controlText(ctx, n)
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	default:
 		return fuse.EINVAL
@@ -53,6 +56,28 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	out.OpenFlags |= fopenNoFlush
 	out.Fh = r.handles.add(h)
 	return fuse.OK
+}
+
+// openedBefore answers an open that the kernel sends again although an earlier
+// server has made it: only the reply was lost.
+func (r *rawFS) openedBefore(in *fuse.OpenIn, out *fuse.OpenOut) bool {
+	fh, h := r.handles.again(in.Unique, in.NodeId)
+	if h == nil {
+		return false
+	}
+	out.Fh, out.OpenFlags = fh, fopenNoFlush
+	switch {
+	case h.pinned:
+		h.node.mu.Lock()
+		out.BackingID = h.node.backing.id
+		h.node.mu.Unlock()
+		out.OpenFlags |= fuse.FOPEN_PASSTHROUGH
+	case h.node.kind == kindCold || h.node.kind == kindStatic:
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	default:
+		out.OpenFlags |= fuse.FOPEN_DIRECT_IO
+	}
+	return true
 }
 
 // Release may come twice after a restart of the connection's server.
@@ -104,7 +129,7 @@ func (r *rawFS) openServed(ctx context.Context, h *handle, out *fuse.OpenOut) er
 	if err != nil {
 		return err
 	}
-	h.file = f
+	h.reader = &placedReader{f, st.Size}
 	switch {
 	case !n.same(st):
 		return stale(place)

@@ -23,6 +23,7 @@ type rawFS struct {
 	handles            *handleTable
 	passthrough        *passthrough
 	notifier           *notifier
+	bg                 *background
 	deny               map[string]bool // programs of ColdDeny
 	server             *fuse.Server    // set by Init, before the first request
 	owner              fuse.Owner
@@ -30,13 +31,13 @@ type rawFS struct {
 	count struct{ lookups, reads, readBytes, passthrough, served atomic.Uint64 }
 }
 
-func newRawFS(cfg Config) *rawFS {
+func newRawFS(cfg Config, l *ledger) *rawFS {
 	r := &rawFS{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		cfg:           cfg,
 		log:           cfg.Log,
-		nodes:         newNodeTable(),
-		handles:       newHandleTable(),
+		nodes:         newNodeTable(l),
+		handles:       newHandleTable(l),
 		deny:          make(map[string]bool),
 		owner:         fuse.Owner{Uid: cfg.UID, Gid: cfg.GID},
 	}
@@ -44,6 +45,7 @@ func newRawFS(cfg Config) *rawFS {
 		r.deny[program] = true
 	}
 	r.passthrough = &passthrough{log: cfg.Log, devices: make(map[uint64]bool)}
+	r.bg = newBackground()
 	r.notifier = newNotifier(r)
 	return r
 }
@@ -60,7 +62,7 @@ func (r *rawFS) Init(s *fuse.Server) {
 
 // shutdown lets go of everything that the kernel can't ask for any more.
 func (r *rawFS) shutdown() {
-	r.notifier.close()
+	r.bg.close()
 	for _, h := range r.handles.clear() {
 		r.closeHandle(h)
 	}

@@ -2,8 +2,6 @@ package fs
 
 import (
 	"context"
-	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -32,31 +30,26 @@ func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 }
 
 func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byte, off int64) (int, error) {
+	reader := h.reader
 	switch {
-	case h.data != nil || h.node.kind == kindStatic || h.node.kind == kindCtlFile:
-		if off >= int64(len(h.data)) {
-			return 0, nil
+	case h.node.kind == kindInPlace || h.dir != nil:
+		// The kernel reads a tree's passthrough file by itself; what comes here
+		// is read-ahead advice, into a cache that nobody looks at.
+		return 0, model.Errorf(model.Internal, "this file is read by the kernel: %w", unix.ENODATA)
+	case h.inherited != nil:
+		var err error
+		if reader, err = r.reopen(ctx, h); err != nil {
+			return 0, err
 		}
-		return copy(buf, h.data[off:]), nil
-	case h.file != nil:
-		n, err := h.file.ReadAt(buf, off)
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return n, err
-	case h.reader != nil:
-		return readCold(ctx, tid, h.reader, buf, off)
 	}
-	// The kernel reads a tree's passthrough file by itself; what comes here is
-	// read-ahead advice, into a cache that nobody looks at.
-	return 0, model.Errorf(model.Internal, "this file is read by the kernel: %w", unix.ENODATA)
+	return readWaiting(ctx, tid, reader, buf, off)
 }
 
-// readCold waits for a range that is being fetched. The kernel sends an
+// readWaiting reads a range that may be on its way. The kernel sends an
 // interrupt for any signal, and only for reads with O_DIRECT and unbuffered
 // faults; a profiler's timer must not make read() fail, so the wait goes on
 // unless the caller is dying.
-func readCold(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
+func readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
 	if w, ok := reader.(interface{ Ready(off, n int64) bool }); ok && !w.Ready(off, int64(len(buf))) {
 		discard(buf)
 	}

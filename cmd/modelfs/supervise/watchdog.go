@@ -1,0 +1,127 @@
+package supervise
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	watchEvery = 250 * time.Millisecond
+	// probeEvery is how often the probe asks the mount for its statfs.
+	probeEvery = time.Second
+	// silentFor is how long a server may leave that question unanswered. It has
+	// margin for a machine that swaps or is starved.
+	silentFor = 15 * time.Second
+)
+
+// watchdog finds out whether the mount is answered. A process of its own asks,
+// because who asks can get stuck.
+type watchdog struct {
+	command []string
+	log     *slog.Logger
+	cmd     *exec.Cmd
+
+	mu   sync.Mutex // guards last
+	last time.Time  // the last answer
+}
+
+func newWatchdog(command []string, log *slog.Logger) *watchdog {
+	return &watchdog{command: command, log: log}
+}
+
+func (w *watchdog) start(ctx context.Context) {
+	if len(w.command) == 0 {
+		return
+	}
+	cmd := exec.Command(w.command[0], w.command[1:]...)
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		w.log.Warn("a server that hangs will not be noticed: the probe could not be started", "cause", err)
+		return
+	}
+	w.cmd = cmd
+	w.answered()
+	go w.read(ctx, out)
+}
+
+func (w *watchdog) read(_ context.Context, out io.Reader) {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		w.answered()
+	}
+	_ = w.cmd.Wait() // how a probe ends says nothing
+}
+
+func (w *watchdog) answered() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = time.Now()
+}
+
+// stuck says why a server counts as stuck, or "".
+func (w *watchdog) stuck(c *child) string {
+	if c.killedFor != "" {
+		return ""
+	}
+	if c.readySince.IsZero() {
+		if time.Since(c.started) > readyWithin {
+			return fmt.Sprintf("it was not ready within %v", readyWithin)
+		}
+		return ""
+	}
+	if stopped(c.pid()) {
+		return "it is stopped"
+	}
+	w.mu.Lock()
+	silent := time.Since(w.last)
+	w.mu.Unlock()
+	if w.cmd != nil && silent > silentFor && time.Since(c.readySince) > silentFor {
+		return fmt.Sprintf("it has not answered its mount for %v", silent.Round(time.Second))
+	}
+	return ""
+}
+
+// stopped reports whether a process was stopped by a signal.
+func stopped(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, ok := strings.Cut(string(text), ") ")
+	return ok && strings.HasPrefix(after, "T")
+}
+
+func (w *watchdog) stop() {
+	if w.cmd != nil {
+		_ = w.cmd.Process.Kill() // gone already is fine
+	}
+}
+
+// Probe asks a mount for its statfs again and again, and writes a line for
+// each answer, until nobody reads the lines or the mount is gone. It must run
+// in a process that owns no descriptor of /dev/fuse.
+func Probe(mountPoint string, out io.Writer) error {
+	for {
+		var st unix.Statfs_t
+		if err := unix.Statfs(mountPoint, &st); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(out, ".\n"); err != nil {
+			return err
+		}
+		time.Sleep(probeEvery)
+	}
+}

@@ -1,0 +1,313 @@
+// Package integration is black box: the real binary, the real kernel, real
+// files, scripted origins on loopback.
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// binary is the modelfs that is tested, built once by TestMain.
+var binary string
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(readerJob); text != "" {
+		os.Exit(runReader(text))
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "modelfs-integration-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "modelfs")
+	args := append([]string{"build", "-o", binary}, buildFlags...)
+	if out, err := exec.Command("go", append(args, "modelfs/cmd/modelfs")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building modelfs: %v\n%s", err, out)
+		return 1
+	}
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		fmt.Fprintf(os.Stderr, "these tests need /dev/fuse and root: %v\n", err)
+		return 1
+	} else {
+		f.Close()
+	}
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	if left := modelfsMounts(); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "left mounted: %v\n", left)
+		code = 1
+	}
+	return code
+}
+
+func modelfsMounts() []string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); strings.Contains(line, " fuse.modelfs ") && strings.Contains(f[4], "modelfs-it-") {
+			found = append(found, f[4])
+		}
+	}
+	return found
+}
+
+// A daemon is a running "modelfs mount".
+type daemon struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	mount  string
+	cache  string
+	stderr *lockedBuffer
+	exited chan struct{} // closed when the process has been waited for
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// tempDir is a directory whose name shows what it is from, outside of
+// t.TempDir because a lost mount must not fail its removal.
+func tempDir(t testing.TB, kind string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "modelfs-it-"+kind+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// start mounts with the given flags in directories of its own and waits
+// until the mount can be used. Cleanup ends it and checks how it ends.
+func start(t testing.TB, flags ...string) *daemon {
+	t.Helper()
+	return startOn(t, tempDir(t, "mnt"), tempDir(t, "cache"), flags...)
+}
+
+func startOn(t testing.TB, mount, cache string, flags ...string) *daemon {
+	t.Helper()
+	d, err := launch(t, mount, cache, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// launch is start for daemons that may refuse.
+func launch(t testing.TB, mount, cache string, flags ...string) (*daemon, error) {
+	t.Helper()
+	args := append([]string{"mount", "--cache", cache, "--log-level", "debug", "--log-format", "text"}, flags...)
+	d := &daemon{t: t, mount: mount, cache: cache, stderr: &lockedBuffer{}, exited: make(chan struct{})}
+	d.cmd = exec.Command(binary, append(args, mount)...)
+	d.cmd.Env = cleanEnv(t)
+	d.cmd.Stderr = d.stderr
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	line := make([]byte, len("mounted "+mount+"\n"))
+	_, readErr := io.ReadFull(out, line)
+	go func() {
+		defer close(d.exited)
+		_, _ = io.Copy(io.Discard, out)
+		_ = d.cmd.Wait()
+	}()
+	if readErr != nil || string(line) != "mounted "+mount+"\n" {
+		_ = d.cmd.Process.Kill()
+		<-d.exited
+		return d, fmt.Errorf("modelfs mount said %q and ended with %v\n%s", line, d.cmd.ProcessState, d.stderr)
+	}
+	t.Cleanup(func() { d.stop() })
+	return d, nil
+}
+
+// cleanEnv is an environment without anything of the person who runs the
+// tests: no token, no proxy, a home of its own.
+func cleanEnv(t testing.TB) []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HF_ENDPOINT=", "GOTRACEBACK=all"}
+}
+
+// stop sends SIGTERM and checks that the daemon ends as promised: within two
+// seconds (with margin for a loaded machine), code 0, mount gone.
+func (d *daemon) stop() {
+	d.t.Helper()
+	select {
+	case <-d.exited:
+		_ = unix.Unmount(d.mount, unix.MNT_DETACH) // what a test killed
+		return
+	default:
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.t.Errorf("SIGTERM: %v", err)
+	}
+	select {
+	case <-d.exited:
+		if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+			d.t.Errorf("the daemon ended with %d\n%s", code, tail(d.stderr.String()))
+		}
+	case <-time.After(10 * time.Second):
+		d.t.Errorf("the daemon did not end within 10 s of SIGTERM\n%s", tail(d.stderr.String()))
+		_ = d.cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-d.exited:
+		case <-time.After(5 * time.Second):
+			_ = d.cmd.Process.Kill()
+		}
+	}
+	if isMounted(d.mount) {
+		d.t.Errorf("%s is still mounted", d.mount)
+		_ = unix.Unmount(d.mount, unix.MNT_FORCE|unix.MNT_DETACH)
+	}
+	if d.t.Failed() {
+		d.t.Logf("the daemon's log ends with:\n%s", tail(d.stderr.String()))
+	}
+	if strings.Contains(d.stderr.String(), "DATA RACE") || strings.Contains(d.stderr.String(), "panic") {
+		d.t.Errorf("the daemon raced or panicked:\n%s", d.stderr.String())
+	}
+}
+
+// kill ends the daemon as a crash would.
+func (d *daemon) kill() {
+	d.t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	<-d.exited
+}
+
+func tail(s string) string {
+	const most = 8000
+	if len(s) > most {
+		s = "…" + s[len(s)-most:]
+	}
+	return s
+}
+
+func isMounted(dir string) bool {
+	text, _ := os.ReadFile("/proc/self/mountinfo")
+	return strings.Contains(string(text), " "+dir+" ")
+}
+
+func (d *daemon) path(elem ...string) string {
+	return filepath.Join(append([]string{d.mount}, elem...)...)
+}
+
+// control reads one of the control directory's files.
+func (d *daemon) control(name string) map[string]any {
+	d.t.Helper()
+	text, err := os.ReadFile(d.path(".modelfs", name))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(text, &v); err != nil {
+		d.t.Fatalf("%s: %v\n%s", name, err, text)
+	}
+	return v
+}
+
+// fields digs a value out of decoded JSON; nil where a step is missing.
+func field(v any, path ...string) any {
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[p]
+	}
+	return v
+}
+
+// modelfs runs a command of the binary and returns its output and exit code.
+func modelfs(t testing.TB, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = cleanEnv(t)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// writeTree writes files below a new directory and returns it.
+func writeTree(t testing.TB, files map[string][]byte) string {
+	t.Helper()
+	dir := tempDir(t, "tree")
+	for name, data := range files {
+		writeFile(t, filepath.Join(dir, name), data)
+	}
+	return dir
+}
+
+func writeFile(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantErrno fails unless err is the errno.
+func wantErrno(t testing.TB, what string, err error, want syscall.Errno) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+// within fails if f takes longer than the promise.
+func within(t testing.TB, what string, promise time.Duration, f func()) {
+	t.Helper()
+	start := time.Now()
+	f()
+	if took := time.Since(start); took > promise {
+		t.Errorf("%s took %v, promised %v", what, took, promise)
+	}
+}
