@@ -1,0 +1,153 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"modelfs/internal/model"
+)
+
+// walkers is how many directories of a share a walk reads at a time, because
+// each costs round trips; on a local disk more than one were not faster. There
+// is one walk at a time, so no more threads than these are stuck in it.
+const walkers = 8
+
+// A walk is one reading of all names, for everyone who asks meanwhile.
+type walk struct {
+	done  chan struct{} // closed by end
+	once  sync.Once     // guards end
+	found []model.Found // set before done is closed
+	err   error         // likewise
+}
+
+func (w *walk) end(found []model.Found, err error) {
+	w.once.Do(func() {
+		w.found, w.err = found, err
+		close(w.done)
+	})
+}
+
+// joinWalk returns the walk that is under way, or a new one that the caller
+// has to make.
+func (s *Source) joinWalk() (w *walk, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.walk == nil {
+		s.walk, mine = &walk{done: make(chan struct{})}, true
+	}
+	return s.walk, mine
+}
+
+func (s *Source) endWalk(w *walk, found []model.Found, err error) {
+	s.mu.Lock()
+	if s.walk == w {
+		s.walk = nil
+	}
+	s.mu.Unlock()
+	w.end(found, err)
+}
+
+// Names lists the models of the tree, sorted by name: "repo", "org/repo",
+// "x.gguf". Namespaces are implied. It reads directories only, so whether the
+// sets are complete is for Find to say: Broken is never set. The caller must
+// not change the slice.
+func (s *Source) Names(ctx context.Context) ([]model.Found, error) {
+	const what = "listing the tree"
+	w, mine := s.joinWalk()
+	if !mine {
+		select {
+		case <-w.done:
+			return w.found, w.err
+		case <-ctx.Done():
+			return nil, model.Errorf(kindOfWait(ctx), "%s: %s did not answer in time: %w", what, s.id, ctx.Err())
+		}
+	}
+	begun := make(chan struct{})
+	found, err := run(ctx, s.guard, what, func() ([]model.Found, error) {
+		close(begun)
+		found, err := s.names()
+		s.endWalk(w, found, err)
+		return found, err
+	}, nil)
+	select {
+	case <-begun: // the walk ends by itself, whoever waits for it
+	default:
+		s.endWalk(w, nil, err)
+	}
+	return found, err
+}
+
+// names is Names, for the goroutine that may get stuck.
+func (s *Source) names() ([]model.Found, error) {
+	top, err := s.dir(".")
+	if model.IsKind(err, model.NotFound) {
+		return nil, nil // a local tree that does not exist
+	}
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]model.Found)
+	for _, f := range top.files {
+		if isWeights(f) {
+			found[f] = model.Found{Kind: model.LooseFile, Name: f}
+		}
+	}
+	for stem := range top.loose() {
+		found[stem] = model.Found{Kind: model.ModelDir, Name: stem}
+	}
+	below := make([][]model.Found, len(top.dirs))
+	var walking errgroup.Group
+	walking.SetLimit(walkers)
+	if s.guard == nil {
+		walking.SetLimit(1)
+	}
+	for i, dir := range top.dirs {
+		walking.Go(func() (err error) {
+			if below[i], err = s.look().namesIn(dir); err != nil {
+				return fmt.Errorf("listing %s: %w", dir, err)
+			}
+			return nil
+		})
+	}
+	if err := walking.Wait(); err != nil {
+		return nil, err
+	}
+	for _, fs := range below {
+		for _, f := range fs {
+			found[f.Name] = f
+		}
+	}
+	return sortedValues(found), nil
+}
+
+// namesIn is the model at dir, or the models of the namespace dir.
+func (l *look) namesIn(dir string) ([]model.Found, error) {
+	shape, err := l.shape(dir)
+	switch {
+	case err != nil:
+		return nil, tolerable(err)
+	case shape == isModel:
+		return []model.Found{{Kind: model.ModelDir, Name: dir, ModTime: l.modTime(dir)}}, nil
+	case shape != isNamespace:
+		return nil, nil
+	}
+	in, err := l.dir(dir)
+	if err != nil {
+		return nil, tolerable(err)
+	}
+	var found []model.Found
+	for _, d := range in.dirs {
+		rel := dir + "/" + d
+		c, err := l.content(rel)
+		switch {
+		case err != nil && tolerable(err) != nil:
+			return nil, err
+		case err == nil && c == weights:
+			found = append(found, model.Found{Kind: model.ModelDir, Name: rel, ModTime: l.modTime(rel)})
+		}
+	}
+	return found, nil
+}

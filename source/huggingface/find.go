@@ -1,0 +1,185 @@
+package huggingface
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"modelfs/internal/model"
+	"modelfs/internal/origin"
+)
+
+const (
+	classLookup  = "lookup" // may be refused by the budget; a 429 for it does not pause listings
+	classListing = "api"
+
+	// maxInfo bounds a model's info: 100,000 names of 100 bytes and a chat
+	// template.
+	maxInfo = 16 << 20
+
+	// maxAuthor bounds a list of one model.
+	maxAuthor = 1 << 20
+)
+
+// find is Find, once for all who ask.
+func (s *Source) find(ctx context.Context, n model.Name) (model.Found, error) {
+	if n.Org != "" {
+		return s.info(ctx, n)
+	}
+	listed, org, err := s.author(ctx, n.Repo)
+	switch {
+	case err != nil:
+		return model.Found{}, err
+	case org != "":
+		return model.Found{Kind: model.Namespace, Name: org}, nil
+	}
+	found, err := s.info(ctx, n)
+	if !listed && model.IsKind(err, model.NotFound) {
+		return found, model.Errorf(model.Unavailable,
+			"the endpoint has no list of an author's models, so it can't say whether %s is a namespace", n.Repo)
+	}
+	return found, err
+}
+
+// author asks whether name has models. listed is false if the endpoint does
+// not know that question; org is the name as the Hub spells it, "" for none.
+func (s *Source) author(ctx context.Context, name string) (listed bool, org string, err error) {
+	ans, err := s.lookup(ctx, s.endpoint+"/api/models?author="+url.QueryEscape(name)+"&limit=1", name, maxAuthor)
+	if err != nil {
+		return false, "", err
+	}
+	if ans.Status == 404 || isHTML(ans.Answer) {
+		return false, "", nil
+	}
+	if err := verdict(ans.Answer, ans.anonymous); err != nil && !model.IsKind(err, model.NotFound) {
+		return false, "", err
+	}
+	var models []struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(ans.Body, &models) != nil || models == nil {
+		return false, "", nil
+	}
+	if len(models) == 0 {
+		return true, "", nil
+	}
+	// A mirror that ignores the query lists somebody else's models.
+	org, _, two := strings.Cut(models[0].ID, "/")
+	if !two || !strings.EqualFold(org, name) || !model.ValidRepoPart(org) {
+		return false, "", nil
+	}
+	s.present(name, ans)
+	return true, org, nil
+}
+
+// repoInfo is what is used of a model's info.
+type repoInfo struct {
+	ID           string    `json:"id"`
+	SHA          string    `json:"sha"`
+	LastModified time.Time `json:"lastModified"`
+	Tags         []string  `json:"tags"`
+	Gated        any       `json:"gated"` // false, or "auto" or "manual"
+}
+
+// info asks for the repository itself.
+func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
+	address := s.endpoint + "/api/models/" + n.Path()
+	if n.Revision != "" {
+		address += "/revision/" + url.PathEscape(n.Revision)
+	}
+	ans, err := s.lookup(ctx, address, n.Path(), maxInfo)
+	if err != nil {
+		return model.Found{}, err
+	}
+	if err := verdict(ans.Answer, ans.anonymous); err != nil {
+		return model.Found{}, err
+	}
+	info, err := parseInfo(ans.Body)
+	if err != nil {
+		return model.Found{}, err
+	}
+	s.present(n.Path(), ans)
+	if info.gated() && ans.anonymous {
+		return model.Found{}, model.Errorf(model.Denied,
+			"%s is gated: ask its authors for access at %s/%[1]s and set HF_TOKEN", info.ID, s.endpoint)
+	}
+	s.memory.keepTags(info.ID+"@"+info.SHA, info.Tags)
+	return model.Found{Kind: model.ModelDir, Name: info.ID, Revision: info.SHA, ModTime: info.LastModified}, nil
+}
+
+func (i repoInfo) gated() bool { return i.Gated != nil && i.Gated != false && i.Gated != "" }
+
+// parseInfo checks a model's info. Any error is of kind Unavailable: whoever
+// sent that is not the Hub, or it is broken.
+func parseInfo(body []byte) (repoInfo, error) {
+	var info repoInfo
+	if err := json.Unmarshal(body, &info); err != nil {
+		return repoInfo{}, model.Errorf(model.Unavailable, "the answer is not a model's info: %w", err)
+	}
+	switch info.Gated.(type) {
+	case nil, bool, string:
+	default:
+		return repoInfo{}, model.Errorf(model.Unavailable, "the answer is not a model's info: gated is neither a word nor a truth value")
+	}
+	if !validID(info.ID) || !isHex(info.SHA, 40) {
+		return repoInfo{}, model.Errorf(model.Unavailable, "the answer names the repository %.100q at the commit %.100q", info.ID, info.SHA)
+	}
+	return info, nil
+}
+
+// An answer is the Hub's, and how it was asked.
+type answer struct {
+	*origin.Answer
+	anonymous bool // without a token
+	charged   bool // to the budget of lookups
+}
+
+// lookup asks about name, within the budget of names that are not known.
+func (s *Source) lookup(ctx context.Context, address, name string, maxBody int64) (answer, error) {
+	charged := !s.memory.knows(name)
+	if charged && !s.budget.reserve(time.Now()) {
+		return answer{}, model.Errorf(model.Unavailable,
+			"lookups of unknown names have spent half of the Hub's quota; it starts anew at %s", s.budget.end().Format(time.TimeOnly))
+	}
+	ans, err := s.get(ctx, address, origin.GetOptions{Class: classLookup, MaxBody: maxBody})
+	ans.charged = charged
+	return ans, err
+}
+
+// present records that name is there: asking about it is not charged.
+func (s *Source) present(name string, ans answer) {
+	s.memory.know(name)
+	if ans.charged {
+		s.budget.refund()
+	}
+}
+
+// get makes one request, once more without the token if the Hub calls it bad.
+func (s *Source) get(ctx context.Context, address string, opt origin.GetOptions) (answer, error) {
+	opt.Anonymous = !s.authorized() || s.token.isBad(time.Now())
+	ans, err := s.door.Get(ctx, address, opt)
+	if err == nil && !opt.Anonymous && badToken(ans) {
+		if s.token.flag(time.Now()) {
+			s.log.Warn("the Hub refuses the token; check HF_TOKEN or the token file", "source", s.ID())
+		}
+		opt.Anonymous = true
+		ans, err = s.door.Get(ctx, address, opt)
+	}
+	if err != nil {
+		return answer{}, transportError(err)
+	}
+	s.budget.note(ans.Header, time.Now())
+	return answer{Answer: ans, anonymous: opt.Anonymous}, nil
+}
+
+// transportError makes everything unknown that is not a refusal of the
+// allow-list or a caller that left.
+func transportError(err error) error {
+	switch model.KindOf(err) {
+	case model.Denied, model.Interrupted, model.Unavailable:
+		return err
+	}
+	return model.Errorf(model.Unavailable, "%w", err)
+}
