@@ -1,0 +1,183 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"modelfs/internal/model"
+)
+
+// maxFills bounds background downloads: beyond it they only take connections
+// from each other.
+const maxFills = 64
+
+// finish makes paths absolute and checks what the parsers could not.
+func (c *Config) finish() error {
+	for _, step := range []func() error{c.finishPaths, c.checkWords, c.checkNumbers, c.checkURLs, c.checkNames} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) finishPaths() error {
+	if c.Cache == "" {
+		return errorf("--cache", "no backing dir: there is neither $HOME nor $XDG_CACHE_HOME, so name one")
+	}
+	c.Local, c.Shared = slices.Clone(c.Local), slices.Clone(c.Shared)
+	for name, list := range map[string][]string{"--local": c.Local, "--shared": c.Shared} {
+		for i, dir := range list {
+			if dir == "" {
+				return errorf(name, "an empty path")
+			}
+			abs, err := filepath.Abs(dir)
+			if err != nil {
+				return errorf(name, "%w", err)
+			}
+			list[i] = abs
+		}
+	}
+	for _, field := range []*string{&c.Cache, &c.CAFile, &c.RouterTokenFile} {
+		if *field == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*field)
+		if err != nil {
+			return errorf(*field, "%w", err)
+		}
+		*field = abs
+	}
+	return nil
+}
+
+func (c *Config) checkWords() error {
+	for _, w := range []struct {
+		name, value string
+		words       []string
+	}{
+		{"fill", c.Fill, []string{FillAuto, FillTouched}},
+		{"fallback", c.Fallback, []string{FallbackSame, FallbackAny}},
+		{"on-stop", c.OnStop, []string{StopUnmount, StopLeave}},
+		{"log-level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
+		{"log-format", c.LogFormat, []string{"auto", "text", "json"}},
+	} {
+		if !slices.Contains(w.words, w.value) {
+			return errorf("--"+w.name, "%q is none of %s", w.value, strings.Join(w.words, ", "))
+		}
+	}
+	if slices.ContainsFunc(c.Quant, func(q string) bool { return strings.TrimSpace(q) == "" }) {
+		return errorf("--quant", "an empty quantisation")
+	}
+	return nil
+}
+
+func (c *Config) checkNumbers() error {
+	if c.MaxFills < 1 || c.MaxFills > maxFills {
+		return errorf("--max-fills", "%d is not between 1 and %d", c.MaxFills, maxFills)
+	}
+	if c.CacheSize < 0 {
+		return errorf("--cache-size", "%d is negative", c.CacheSize)
+	}
+	for _, d := range []struct {
+		name  string
+		value Duration
+		max   time.Duration
+	}{
+		{"lookup-timeout", c.LookupTimeout, time.Minute},
+		{"list-timeout", c.ListTimeout, 10 * time.Minute},
+		{"read-timeout", c.ReadTimeout, 24 * time.Hour},
+	} {
+		if d.value.Duration < 10*time.Millisecond || d.value.Duration > d.max {
+			return errorf("--"+d.name, "%v is not between 10ms and %v", d.value, Duration{d.max})
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkURLs() error {
+	for name, field := range map[string]*string{"--hf-endpoint": &c.HFEndpoint, "--router": &c.Router} {
+		if *field == "" {
+			continue
+		}
+		if err := checkURL(*field); err != nil {
+			return errorf(name, "%w", err)
+		}
+		*field = strings.TrimRight(*field, "/")
+	}
+	if c.Listen == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return errorf("--listen", "%w; write it as :9090 or 127.0.0.1:9090", err)
+	}
+	return nil
+}
+
+// checkURL never shows the text: it may hold a password.
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return fmt.Errorf("not a base URL such as https://huggingface.co")
+	case u.User != nil:
+		return fmt.Errorf("a URL with a user or a password is not taken: a token goes into the environment or a file")
+	case u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("a base URL has no query and no fragment")
+	}
+	return nil
+}
+
+func (c *Config) checkNames() error {
+	for name, alias := range c.Models {
+		if n, err := model.ParseName(name); err != nil || n.Path() != name || !model.ValidRepoPart(n.Repo) {
+			return errorf("models", "%q can't be an alias: it must look like a model's name, llama3 or org/llama3", name)
+		}
+		n, err := model.ParseName(alias.HF)
+		if err != nil || n.Quant != "" || n.Revision != "" {
+			return errorf("models: "+name, "hf: %q is not a repository such as org/repo", alias.HF)
+		}
+		if err := checkPatterns(alias.Files); err != nil {
+			return errorf("models: "+name, "files: %w", err)
+		}
+	}
+	for pattern, ids := range c.Sources {
+		if err := checkPatterns([]string{pattern}); err != nil {
+			return errorf("sources", "%w", err)
+		}
+		for _, id := range ids {
+			kind, _, _ := strings.Cut(id, ":")
+			if !slices.Contains([]string{"local", "shared", "hub", "router"}, kind) {
+				return errorf("sources: "+pattern, "%q is not local, shared, hub, router or the ID of one of them", id)
+			}
+		}
+	}
+	return nil
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil || p == "" {
+			return fmt.Errorf("%q is not a pattern", p)
+		}
+	}
+	return nil
+}
+
+// LogValue shows every setting; none of them is a secret.
+func (c *Config) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("config", c.File)}
+	for _, s := range settings {
+		if v := s.get(c); v != "" {
+			attrs = append(attrs, slog.String(s.Key(), v))
+		}
+	}
+	return slog.GroupValue(append(attrs, slog.Any("hub_token", c.HubToken), slog.Any("router_token", c.RouterToken))...)
+}

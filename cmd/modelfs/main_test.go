@@ -1,0 +1,36 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// In scripts the command modelfs is this test binary.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"modelfs": main})
+}
+
+// Scripts are the command line as people and units use it: real processes,
+// real mounts. They need root and /dev/fuse.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			// None of the machine's own settings, and no Hub unless a script says so.
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("MODELFS_CONFIG", os.DevNull)
+			env.Setenv("MODELFS_HF_ENDPOINT", "")
+			env.Setenv("MODELFS_CACHE", env.WorkDir+"/cache")
+			env.Values[daemonsKey{}] = make(daemons)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":     cmdCode,
+			"daemon":   cmdDaemon,
+			"halt":     cmdHalt,
+			"waitgone": cmdWaitGone,
+		},
+	})
+}

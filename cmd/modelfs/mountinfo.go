@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// fsType is the type that the kernel shows for a modelfs mount.
+const fsType = "fuse.modelfs"
+
+// mountInfo is one line of /proc/self/mountinfo.
+type mountInfo struct {
+	Point string // absolute
+	Type  string // "fuse.modelfs", "ext4", …
+}
+
+// mounts reads this process's mount table, in order of mounting: where two
+// lie on one point, the later one is on top.
+func mounts() ([]mountInfo, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return parseMounts(f)
+}
+
+// parseMounts parses proc_pid_mountinfo(5): the fifth field is the mount
+// point, a "-" ends the optional fields, the type follows it.
+func parseMounts(r io.Reader) ([]mountInfo, error) {
+	var list []mountInfo
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if !ok || len(fields) < 6 {
+			return nil, fmt.Errorf("mount table: a line of %d fields", len(fields))
+		}
+		kind, _, _ := strings.Cut(after, " ")
+		list = append(list, mountInfo{Point: unescapeMount(fields[4]), Type: kind})
+	}
+	return list, lines.Err()
+}
+
+// unescapeMount undoes the kernel's octal escapes of space, tab, newline and
+// backslash.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// modelfsMounts are the points where a modelfs mount is on top.
+func modelfsMounts(list []mountInfo) []string {
+	top := make(map[string]string)
+	var order []string
+	for _, m := range list {
+		if _, seen := top[m.Point]; !seen {
+			order = append(order, m.Point)
+		}
+		top[m.Point] = m.Type
+	}
+	var points []string
+	for _, p := range order {
+		if top[p] == fsType {
+			points = append(points, p)
+		}
+	}
+	return points
+}
+
+// mountPath is the path as the mount table shows it: absolute, its parent's
+// symlinks resolved. The last segment is left alone, because looking at it
+// would ask a filesystem that may be dead or hung.
+func mountPath(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil || abs == "/" {
+		return abs, err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(abs)), nil
+}

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"modelfs/cmd/modelfs/config"
+	"modelfs/fetcher"
+	"modelfs/fs"
+	"modelfs/internal/model"
+	"modelfs/internal/origin"
+	"modelfs/resolver"
+	"modelfs/source/directory"
+	"modelfs/source/huggingface"
+	"modelfs/source/router"
+	"modelfs/store"
+)
+
+// closers are what has been opened so far, in order.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+// addQuiet adds what can't fail to close.
+func (c *closers) addQuiet(f func()) { c.add(func() error { f(); return nil }) }
+
+// close closes in reverse order, all of it, and returns every error.
+func (c *closers) close() error {
+	var errs []error
+	for _, f := range slices.Backward(*c) {
+		errs = append(errs, f())
+	}
+	*c = nil
+	return errors.Join(errs...)
+}
+
+// daemon is everything that one mount needs. Whoever has it calls stop.
+type daemon struct {
+	cfg      *config.Config
+	point    string
+	log      *slog.Logger
+	started  time.Time
+	store    *store.Store
+	fetcher  *fetcher.Fetcher
+	resolver *resolver.Resolver
+	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
+	opened   closers
+}
+
+// startDaemon opens the backing dir, makes the sources and mounts. It asks
+// nothing of the network. Its errors have exit codes.
+func startDaemon(cfg *config.Config, point string, log *slog.Logger) (*daemon, error) {
+	d := &daemon{cfg: cfg, point: point, log: log, started: time.Now()}
+	if err := d.start(); err != nil {
+		return nil, errors.Join(err, d.opened.close())
+	}
+	return d, nil
+}
+
+func (d *daemon) start() error {
+	var err error
+	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.opened.add(d.store.Close)
+	door, sources, err := openSources(d.cfg, d.log, &d.opened)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	d.resolver = resolver.New(resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log))
+	d.opened.addQuiet(d.resolver.Close)
+
+	d.fetcher = fetcher.New(fetcher.Config{
+		Store: d.store, Door: door, Touched: d.cfg.Fill == config.FillTouched, MaxFills: d.cfg.MaxFills,
+		ReadTimeout: d.cfg.ReadTimeout.Duration, OpenTimeout: d.cfg.LookupTimeout.Duration, Log: d.log,
+		OnChange: func(key model.Key, source string) {
+			if tree := d.mounted.Load(); tree != nil { // before, the kernel has nothing to forget
+				tree.Changed(key, source)
+			}
+		},
+	})
+	d.opened.add(d.fetcher.Close)
+	if err := d.listen(); err != nil {
+		return err
+	}
+	tree, err := fs.Mount(d.mountConfig())
+	if err != nil {
+		return withCode(exitMount, err)
+	}
+	d.mounted.Store(tree)
+	return nil
+}
+
+func (d *daemon) mountConfig() fs.Config {
+	return fs.Config{
+		MountPoint: d.point, Names: d.resolver, Content: d.fetcher,
+		Status:     func() any { return d.status() },
+		Explain:    func(ctx context.Context, name string) any { return d.resolver.Explain(ctx, name) },
+		ColdDeny:   d.cfg.ColdDeny,
+		AllowOther: os.Geteuid() == 0,
+		UID:        uint32(os.Getuid()), GID: uint32(os.Getgid()), //nolint:gosec // the kernel's ids are 32 bits
+		BackingDir: d.cfg.Cache,
+		StackOn:    slices.Concat(d.cfg.Local, d.cfg.Shared),
+		Log:        d.log,
+	}
+}
+
+// stop takes the mount away (or, with keep, leaves it dead for the next start
+// to mount over) and closes everything. It may wait for requests that hang in
+// the kernel.
+func (d *daemon) stop(keep bool) error {
+	tree := d.mounted.Load()
+	if keep {
+		if err := tree.Leave(); err != nil { // fusectl is not mounted everywhere
+			d.log.Debug("the mount dies with this process and not before", "cause", err)
+			return d.opened.close()
+		}
+	} else if err := unmountTree(tree); err != nil {
+		return errors.Join(err, d.opened.close())
+	}
+	tree.Wait()
+	return d.opened.close()
+}
+
+// unmountTree unmounts, unless somebody else has done so.
+func unmountTree(tree *fs.Server) error {
+	select {
+	case <-tree.Done():
+		return nil
+	default:
+		return tree.Unmount()
+	}
+}
+
+// openSources opens the network's door and makes every configured source, in
+// no particular order: the resolver sorts them.
+func openSources(cfg *config.Config, log *slog.Logger, opened *closers) (*origin.Door, []resolver.Source, error) {
+	door, err := origin.New(doorConfig(cfg, log))
+	if err != nil {
+		return nil, nil, err
+	}
+	opened.addQuiet(door.Close)
+	var list []resolver.Source
+	for _, tree := range []struct {
+		kind  model.SourceKind
+		roots []string
+	}{{model.Local, cfg.Local}, {model.Shared, cfg.Shared}} {
+		for _, root := range tree.roots {
+			s, err := directory.New(directory.Config{Root: root, Kind: tree.kind, Timeout: cfg.ListTimeout.Duration, Log: log})
+			if err != nil {
+				return nil, nil, err
+			}
+			opened.addQuiet(s.Close)
+			list = append(list, s)
+		}
+	}
+	network, err := networkSources(cfg, door, log, opened)
+	if err != nil {
+		return nil, nil, err
+	}
+	list = append(list, network...)
+	return door, list, resolver.CheckConfine(cfg.Sources, list)
+}
+
+func doorConfig(cfg *config.Config, log *slog.Logger) origin.Config {
+	c := origin.Config{Allow: cfg.Allow, CAFile: cfg.CAFile, UserAgent: "modelfs/" + version() + "; " + runtime.Version(), Log: log}
+	if cfg.HFEndpoint != "" {
+		c.Endpoints = append(c.Endpoints, cfg.HFEndpoint)
+		c.Credentials = append(c.Credentials, origin.Credential{Base: cfg.HFEndpoint, Token: cfg.HubToken.Value})
+	}
+	if cfg.Router != "" {
+		c.Endpoints = append(c.Endpoints, cfg.Router)
+		c.Credentials = append(c.Credentials, origin.Credential{Base: cfg.Router, Token: cfg.RouterToken.Value})
+	}
+	return c
+}
+
+func networkSources(cfg *config.Config, door *origin.Door, log *slog.Logger, opened *closers) ([]resolver.Source, error) {
+	var list []resolver.Source
+	var sizes router.Hub // who states the sizes of what a router points at
+	if cfg.HFEndpoint != "" {
+		hub, err := huggingface.New(huggingface.Config{
+			Endpoint: cfg.HFEndpoint, Door: door, Log: log,
+			Authorized: func() bool { token, err := cfg.HubToken.Value(); return err == nil && token != "" },
+		})
+		if err != nil {
+			return nil, err
+		}
+		opened.addQuiet(hub.Close)
+		sizes = hub
+		if len(cfg.Models) > 0 { // asked before the Hub itself, which may have a model of the same name
+			list = append(list, aliasSource{hub, cfg.Models})
+		}
+		list = append(list, hub)
+	}
+	if cfg.Router != "" {
+		s, err := router.New(router.Config{URL: cfg.Router, Door: door, Hub: sizes, HubEndpoint: cfg.HFEndpoint, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		opened.addQuiet(s.Close)
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// resolverConfig is the resolver's configuration; facts may be nil.
+func resolverConfig(cfg *config.Config, sources []resolver.Source, facts resolver.Facts, log *slog.Logger) resolver.Config {
+	return resolver.Config{
+		Sources: sources, LookupTimeout: cfg.LookupTimeout.Duration, ListTimeout: cfg.ListTimeout.Duration,
+		Fallback: resolver.Fallback(cfg.Fallback), Confine: cfg.Sources, Quants: cfg.Quant, Facts: facts, Log: log,
+	}
+}
