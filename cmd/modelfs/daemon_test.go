@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"modelfs/cmd/modelfs/config"
+	"modelfs/fs"
 	"modelfs/internal/model"
 )
 
@@ -21,7 +22,7 @@ func startTest(t *testing.T, vars map[string]string) (*daemon, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startDaemon(cfg, t.TempDir(), slog.New(slog.DiscardHandler))
+	return startDaemon(cfg, t.TempDir(), slog.New(slog.DiscardHandler), nil, fs.Mount)
 }
 
 func get(t *testing.T, h http.Handler, path string) (int, string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"time"
@@ -12,12 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"modelfs/cmd/modelfs/config"
+	"modelfs/cmd/modelfs/supervise"
+	"modelfs/fs"
+	"modelfs/store"
 )
-
-// stopTimeout leaves room below the two seconds within which a stop ends.
-// What is not finished by then loses nothing: the backing dir bears a kill at
-// any instant.
-const stopTimeout = 1800 * time.Millisecond
 
 func mountCommand(sys config.System) *cobra.Command {
 	var flags config.Flags
@@ -47,25 +46,87 @@ $HF_TOKEN or the file where the Hub's own tools keep it.`,
 	return cmd
 }
 
-// mount serves until a signal comes or somebody unmounts.
+// mount serves until a signal comes or somebody unmounts. Where it can, a
+// supervisor holds the mount, so that a server that dies is replaced.
 func mount(cmd *cobra.Command, sys config.System, cfg *config.Config, point string) error {
-	ctx := cmd.Context()
 	log := newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
-	defer signal.Stop(signals)
-
 	log.Debug("configuration", "config", cfg)
-	d, err := startDaemon(cfg, point, log)
+	if why := unsupervised(); why != "" {
+		log.Warn("a crash of modelfs will be seen by its readers", "why", why)
+		return mountAlone(cmd, sys, cfg, point, log)
+	}
+	lock, err := store.Lock(cfg.Cache)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "mounted %s\n", point)
-	socket, _ := sys.Env("NOTIFY_SOCKET")
-	if err := sdNotify(ctx, socket, "READY=1\nSTATUS=serving "+point); err != nil {
-		log.Warn("the service manager could not be told that the mount is ready", "cause", err)
+	defer lock.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
 	}
+	held, err := fs.OpenMountPoint(point)
+	if err != nil {
+		return withCode(exitMount, err)
+	}
+	err = supervise.Run(supervise.Config{
+		Mount: held, Lock: lock, Log: log, Leave: cfg.OnStop == config.StopLeave,
+		Command:  serverCommand(self, os.Args, point),
+		Probe:    []string{self, "probe", point},
+		Ready:    func() { announce(cmd, sys, point, log) },
+		Stopping: func() { notify(cmd.Context(), sys, "STOPPING=1", log) },
+	})
+	var started *supervise.StartError
+	if errors.As(err, &started) && started.Code > 0 {
+		return withCode(started.Code, errors.New("the server could not start; what it said is above"))
+	}
+	return err
+}
 
+// serverCommand is this process's command with "mount" replaced.
+func serverCommand(self string, args []string, point string) []string {
+	command := []string{self, "serve"}
+	for i, arg := range args {
+		if arg == "mount" {
+			return append(command, args[i+1:]...)
+		}
+	}
+	return append(command, point)
+}
+
+// unsupervised says why no supervisor can hold the mount, or "".
+func unsupervised() string {
+	if os.Geteuid() != 0 {
+		return "only root can hold a mount beside its server"
+	}
+	if !supervise.Supported() {
+		return "this kernel can't hand a mount over (Linux 6.9 or newer can)"
+	}
+	return ""
+}
+
+// announce says that the mount can be used.
+func announce(cmd *cobra.Command, sys config.System, point string, log *slog.Logger) {
+	fmt.Fprintf(cmd.OutOrStdout(), "mounted %s\n", point)
+	notify(cmd.Context(), sys, "READY=1\nSTATUS=serving "+point, log)
+}
+
+func notify(ctx context.Context, sys config.System, state string, log *slog.Logger) {
+	socket, _ := sys.Env("NOTIFY_SOCKET")
+	if err := sdNotify(ctx, socket, state); err != nil {
+		log.Warn("the service manager could not be told", "state", state, "cause", err)
+	}
+}
+
+// mountAlone mounts and serves in this process.
+func mountAlone(cmd *cobra.Command, sys config.System, cfg *config.Config, point string, log *slog.Logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(signals)
+	d, err := startDaemon(cfg, point, log, nil, fs.Mount)
+	if err != nil {
+		return err
+	}
+	announce(cmd, sys, point, log)
 	keep := false
 	select {
 	case sig := <-signals:
@@ -73,13 +134,16 @@ func mount(cmd *cobra.Command, sys config.System, cfg *config.Config, point stri
 		log.Info("stopping", "signal", sig.String(), "on_stop", cfg.OnStop)
 	case <-d.mounted.Load().Done():
 		log.Info("stopping, because somebody unmounted", "mount_point", point)
-	case <-ctx.Done():
+	case <-cmd.Context().Done():
 	}
-	if err := sdNotify(ctx, socket, "STOPPING=1"); err != nil {
-		log.Debug("the service manager could not be told of the end", "cause", err)
-	}
+	notify(cmd.Context(), sys, "STOPPING=1", log)
 	return stopDaemon(d, keep, signals)
 }
+
+// stopTimeout leaves room below the two seconds within which a stop ends.
+// What is not finished by then loses nothing: the backing dir bears a kill at
+// any instant.
+const stopTimeout = 1800 * time.Millisecond
 
 // stopDaemon ends the daemon, but waits no longer than stopTimeout or the
 // next signal.

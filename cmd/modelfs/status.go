@@ -14,14 +14,15 @@ import (
 
 // status is .modelfs/status.json.
 type status struct {
-	Version string                  `json:"version"`
-	PID     int                     `json:"pid"`
-	Started time.Time               `json:"started"`
-	Mount   mountStatus             `json:"mount"`
-	Cache   cacheStatus             `json:"cache"`
-	Fetch   fetchStatus             `json:"fetch"`
-	Sources []resolver.SourceStatus `json:"sources"` // in the order in which they are believed
-	Fills   []fetcher.FillStatus    `json:"fills"`
+	Version    string                  `json:"version"`
+	PID        int                     `json:"pid"`
+	Supervisor int                     `json:"supervisor"` // its process id; 0 without one
+	Started    time.Time               `json:"started"`
+	Mount      mountStatus             `json:"mount"`
+	Cache      cacheStatus             `json:"cache"`
+	Fetch      fetchStatus             `json:"fetch"`
+	Sources    []resolver.SourceStatus `json:"sources"` // in the order in which they are believed
+	Fills      []fetcher.FillStatus    `json:"fills"`
 }
 
 // mountStatus counts what the kernel asked for since the mount.
@@ -60,7 +61,7 @@ type fetchStatus struct {
 // status is a snapshot; it does no I/O and does not wait.
 func (d *daemon) status() status {
 	s := status{
-		Version: version(), PID: os.Getpid(), Started: d.started.Round(0),
+		Version: version(), PID: os.Getpid(), Supervisor: int(d.supervisor.Load()), Started: d.started.Round(0),
 		Mount: mountStatus{Point: d.point}, Sources: d.resolver.Status(), Fills: d.fetcher.Status(),
 	}
 	if tree := d.mounted.Load(); tree != nil {

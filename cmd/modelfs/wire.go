@@ -49,23 +49,31 @@ type daemon struct {
 	store    *store.Store
 	fetcher  *fetcher.Fetcher
 	resolver *resolver.Resolver
+	sources  []resolver.Source
 	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
 	opened   closers
+
+	supervisor atomic.Int64 // its process id; 0 without one
 }
 
-// startDaemon opens the backing dir, makes the sources and mounts. It asks
-// nothing of the network. Its errors have exit codes.
-func startDaemon(cfg *config.Config, point string, log *slog.Logger) (*daemon, error) {
+// mounter serves a tree: by mounting it, or on a connection that a supervisor
+// holds.
+type mounter func(fs.Config) (*fs.Server, error)
+
+// startDaemon opens the backing dir, whose lock may have been taken already,
+// makes the sources and mounts. It asks nothing of the network. Its errors
+// have exit codes.
+func startDaemon(cfg *config.Config, point string, log *slog.Logger, lock *os.File, mount mounter) (*daemon, error) {
 	d := &daemon{cfg: cfg, point: point, log: log, started: time.Now()}
-	if err := d.start(); err != nil {
+	if err := d.start(lock, mount); err != nil {
 		return nil, errors.Join(err, d.opened.close())
 	}
 	return d, nil
 }
 
-func (d *daemon) start() error {
+func (d *daemon) start(lock *os.File, mount mounter) error {
 	var err error
-	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Log: d.log})
+	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Lock: lock, Log: d.log})
 	if err != nil {
 		return err
 	}
@@ -74,6 +82,7 @@ func (d *daemon) start() error {
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
+	d.sources = sources
 	d.resolver = resolver.New(resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log))
 	d.opened.addQuiet(d.resolver.Close)
 
@@ -90,7 +99,7 @@ func (d *daemon) start() error {
 	if err := d.listen(); err != nil {
 		return err
 	}
-	tree, err := fs.Mount(d.mountConfig())
+	tree, err := mount(d.mountConfig())
 	if err != nil {
 		return withCode(exitMount, err)
 	}
@@ -108,8 +117,19 @@ func (d *daemon) mountConfig() fs.Config {
 		UID:        uint32(os.Getuid()), GID: uint32(os.Getgid()), //nolint:gosec // the kernel's ids are 32 bits
 		BackingDir: d.cfg.Cache,
 		StackOn:    slices.Concat(d.cfg.Local, d.cfg.Shared),
+		Places:     d.place,
 		Log:        d.log,
 	}
+}
+
+// place finds a file of a tree that an earlier server had open.
+func (d *daemon) place(source, path string) model.Place {
+	for _, s := range d.sources {
+		if tree, ok := s.(interface{ At(path string) model.Place }); ok && s.ID() == source {
+			return tree.At(path)
+		}
+	}
+	return nil
 }
 
 // stop takes the mount away (or, with keep, leaves it dead for the next start

@@ -92,6 +92,16 @@ type opened struct {
 	stat model.Stat
 }
 
+// At is the place of a file of this tree, by the absolute path that
+// Place.Path said; nil if the path does not lie in the tree. It does no I/O.
+func (s *Source) At(abs string) model.Place {
+	rel, ok := strings.CutPrefix(abs, s.tree.abs("")+"/")
+	if !ok || !model.ValidPath(rel) {
+		return nil
+	}
+	return &place{s: s, rel: rel}
+}
+
 // Stat implements model.Place.
 func (p *place) Stat(ctx context.Context) (model.Stat, error) {
 	return run(ctx, p.s.guard, "reading "+p.Path(), func() (model.Stat, error) { return p.s.tree.statFile(p.rel) }, nil)

@@ -68,10 +68,9 @@ func (s *supervisor) start(ctx context.Context, standby bool) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...)
+	cmd := command(s.cfg.Command)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs, s.device, s.ledger, s.cfg.Lock}
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the server: %w", err), control.Close())
 	}
@@ -84,6 +83,14 @@ func (s *supervisor) start(ctx context.Context, standby bool) (*child, error) {
 		return nil, fmt.Errorf("starting the server: %w", err)
 	}
 	return c, nil
+}
+
+// command makes a process of this program, under the name that people know.
+func command(args []string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Args[0] = "modelfs"
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // ctrl-C is the supervisor's
+	return cmd
 }
 
 func controlConn(fd int) (*net.UnixConn, error) {

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
 	"time"
 
@@ -45,7 +46,9 @@ type Config struct {
 	Leave bool
 	// Ready is called once, when the first server answers requests.
 	Ready func()
-	Log   *slog.Logger
+	// Stopping is called once, before the mount is taken away.
+	Stopping func()
+	Log      *slog.Logger
 }
 
 const (
@@ -96,6 +99,7 @@ func Run(cfg Config) error {
 	defer signal.Stop(signals)
 	restoreOOM := protectFromOOM(s.log)
 	defer restoreOOM()
+	cfg.Mount.Tune(s.log)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if s.server, err = s.start(ctx, false); err != nil {
@@ -119,6 +123,7 @@ func (s *supervisor) loop(ctx context.Context, signals <-chan os.Signal) error {
 				continue
 			}
 			s.log.Info("stopping", "signal", sig.String(), "leave", s.cfg.Leave)
+			s.cfg.Stopping()
 			return s.stop()
 		case e := <-s.events:
 			if e.from != s.server {
@@ -162,7 +167,7 @@ func (s *supervisor) ended(ctx context.Context, cause error) (bool, error) {
 		return true, nil
 	}
 	if s.init == nil {
-		return true, errors.Join(exitError(cause), s.cfg.Mount.Unmount())
+		return true, errors.Join(startError(cause), s.cfg.Mount.Unmount())
 	}
 	s.crashes++
 	if s.server.steady() {
@@ -278,13 +283,35 @@ func (s *supervisor) replace(next *child) {
 	}
 }
 
-// exitError is how a server that never served ends the service: with the
-// server's own exit code.
-func exitError(cause error) error { return &ExitError{cause} }
+// StartError is the end of a server that never served.
+type StartError struct {
+	Code int // it exited with; below 0 where a signal ended it
+	Err  error
+}
 
-// ExitError is the end of a server that never served.
-type ExitError struct{ Err error }
+func (e *StartError) Error() string { return "the server could not start: " + e.Err.Error() }
 
-func (e *ExitError) Error() string { return "the server could not start: " + e.Err.Error() }
+func (e *StartError) Unwrap() error { return e.Err }
 
-func (e *ExitError) Unwrap() error { return e.Err }
+func startError(cause error) error {
+	e := &StartError{Code: -1, Err: cause}
+	var exit *exec.ExitError
+	if errors.As(cause, &exit) {
+		e.Code = exit.ExitCode()
+	}
+	return e
+}
+
+// Supported reports whether this kernel can hand a mount from one server to
+// another: FUSE_NOTIFY_RESEND and passthrough came with Linux 6.9.
+func Supported() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 6 || major == 6 && minor >= 9
+}

@@ -43,8 +43,7 @@ func (w *watchdog) start(ctx context.Context) {
 	if len(w.command) == 0 {
 		return
 	}
-	cmd := exec.Command(w.command[0], w.command[1:]...)
-	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd := command(w.command)
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
