@@ -79,8 +79,7 @@ func (s *supervisor) start(ctx context.Context, standby bool) (*child, error) {
 	go c.listen(ctx, s.events)
 	hello := message{Version: protocolVersion, Standby: standby, Init: s.init, OOM: "0"}
 	if err := c.send(hello); err != nil {
-		c.kill()
-		return nil, fmt.Errorf("starting the server: %w", err)
+		c.kill() // if it is not gone already; how it ended is an event like any other
 	}
 	return c, nil
 }

@@ -25,6 +25,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,9 +58,13 @@ const (
 	// readyWithin is how long a new server may take until it serves, and a
 	// standby until it could.
 	readyWithin = 20 * time.Second
-	// maxCrashes in a row, each before steadyAfter, end the service.
+	// maxCrashes in a row, each before the server has served for steadyAfter,
+	// end the service: it can't start, or a request that is sent again kills it.
 	maxCrashes  = 5
-	steadyAfter = 10 * time.Second
+	steadyAfter = 100 * time.Millisecond
+	// maxRestarts within restartWindow end it, too.
+	maxRestarts   = 30
+	restartWindow = time.Minute
 )
 
 // Supervisor is a running service.
@@ -70,9 +75,10 @@ type supervisor struct {
 	ledger *os.File
 	init   []byte // of the kernel's handshake with the first server
 
-	server  *child
-	crashes int // in a row
-	events  chan event
+	server   *child
+	crashes  int         // in a row
+	restarts []time.Time // within restartWindow
+	events   chan event
 }
 
 // An event is what a child did.
@@ -169,13 +175,13 @@ func (s *supervisor) ended(ctx context.Context, cause error) (bool, error) {
 	if s.init == nil {
 		return true, errors.Join(startError(cause), s.cfg.Mount.Unmount())
 	}
-	s.crashes++
-	if s.server.steady() {
+	if s.crashes++; s.server.steady() {
 		s.crashes = 1
 	}
 	s.log.Error("the server has ended; its readers wait for the next one", "cause", cause, "in_a_row", s.crashes)
-	if s.crashes >= maxCrashes {
-		return true, errors.Join(fmt.Errorf("%w: %d times in a row, the last time by %w", ErrCrashing, s.crashes, cause), s.cfg.Mount.Unmount())
+	if s.crashes >= maxCrashes || s.tooOften(time.Now()) {
+		return true, errors.Join(fmt.Errorf("%w: %d times in the last minute, the last time by %w", ErrCrashing, len(s.restarts), cause),
+			s.cfg.Mount.Unmount())
 	}
 	if !s.pause(ctx) {
 		return true, s.stop()
@@ -186,6 +192,12 @@ func (s *supervisor) ended(ctx context.Context, cause error) (bool, error) {
 	}
 	s.server = next
 	return false, nil
+}
+
+// tooOften notes a restart and reports whether there were too many.
+func (s *supervisor) tooOften(now time.Time) bool {
+	s.restarts = slices.DeleteFunc(append(s.restarts, now), func(t time.Time) bool { return now.Sub(t) > restartWindow })
+	return len(s.restarts) > maxRestarts
 }
 
 // pause waits before a restart: not at all after the first crash, then longer
