@@ -1,0 +1,277 @@
+package fetcher
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"time"
+
+	"modelfs/internal/model"
+)
+
+const (
+	// idleTime is for how long a fill that nobody needs keeps its part open
+	// and the origin's answer at hand.
+	idleTime = time.Minute
+	// mostIdle bounds the fills that are kept for idleTime.
+	mostIdle   = 64
+	manageTime = 10 * time.Second
+)
+
+// rouse has the manager look at the fills.
+func (f *Fetcher) rouse() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// manage gives the fills their turns in the background and closes idle ones.
+func (f *Fetcher) manage() {
+	ticker := time.NewTicker(manageTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-f.wake:
+		case <-ticker.C:
+		case <-f.ctx.Done():
+			return
+		}
+		f.grant()
+		f.closeIdle()
+	}
+}
+
+// The order in which fills have their turn in the background.
+const (
+	turnRead     = iota // somebody reads it, or pulls it
+	turnLeft            // somebody began to read it
+	turnSibling         // somebody reads another file of its set
+	turnHopeless        // its origins fail
+)
+
+// A turn is a fill that wants to be filled to its end.
+type turn struct {
+	l     *fill
+	order int
+	since time.Time
+}
+
+// grant lets the first MaxFills fills work in the background, and no others.
+func (f *Fetcher) grant() {
+	var turns []turn
+	for _, l := range f.snapshot() {
+		f.spread(l)
+		if t, ok := l.turn(f.used(l)); ok {
+			turns = append(turns, t)
+		} else {
+			l.allow(false)
+		}
+	}
+	slices.SortFunc(turns, func(a, b turn) int {
+		return cmp.Or(cmp.Compare(a.order, b.order), a.since.Compare(b.since))
+	})
+	for i, t := range turns {
+		t.l.allow(i < f.cfg.MaxFills)
+	}
+	if len(turns) < f.cfg.MaxFills {
+		f.nextSibling()
+	}
+}
+
+func (f *Fetcher) used(l *fill) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return l.refs > 0
+}
+
+// turn is the fill's wish for the background, if it has one.
+func (l *fill) turn(used bool) (turn, bool) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wish := l.pulls > 0 || !l.f.cfg.Touched && l.settled && l.fits && (l.touched || l.sibling)
+	if !wish || l.phase != filling || l.part == nil || l.complete() || now.Before(l.failUntil) {
+		l.wanted = time.Time{}
+		return turn{}, false
+	}
+	if l.wanted.IsZero() {
+		l.wanted = now
+	}
+	t := turn{l: l, order: turnLeft, since: l.wanted}
+	switch {
+	case l.trouble(now) != nil:
+		t.order = turnHopeless
+	case l.pulls > 0 || used && l.touched:
+		t.order = turnRead
+	case !l.touched:
+		t.order = turnSibling
+	}
+	return t, true
+}
+
+// allow says whether it is the fill's turn.
+func (l *fill) allow(granted bool) {
+	l.mu.Lock()
+	changed := l.granted != granted
+	l.granted = granted
+	l.mu.Unlock()
+	if changed && granted {
+		l.poke()
+	}
+}
+
+// A sibling is a file of a set whose other parts are being read.
+type sibling struct {
+	view *model.View
+	file *model.File
+}
+
+// spread puts the rest of the set of a fill that was read past its head in
+// line, if the whole set has room.
+func (f *Fetcher) spread(l *fill) {
+	l.mu.Lock()
+	due := l.touched && l.settled && !l.spread && !f.cfg.Touched
+	l.spread = l.spread || due
+	v := l.view
+	l.mu.Unlock()
+	if !due || !v.Settled {
+		return
+	}
+	set := siblingsOf(v.Model, l.file.Path)
+	if len(set) == 0 || !f.haveRoom(append(set, &l.file)) {
+		return
+	}
+	var line []sibling
+	for _, file := range set {
+		line = append(line, sibling{v, file})
+	}
+	f.queue(line)
+}
+
+// queue puts files in line for the time when nothing else is left to fill.
+func (f *Fetcher) queue(line []sibling) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.siblings)+len(line) <= mostRemembered {
+		f.siblings = append(f.siblings, line...)
+	}
+}
+
+// haveRoom reports whether the files fit in the backing dir together. What
+// else is there may have to go, but nothing of the set itself.
+func (f *Fetcher) haveRoom(set []*model.File) bool {
+	var sum int64
+	for _, file := range set {
+		if file.Size < 0 {
+			return false
+		}
+		sum += file.Size
+	}
+	return sum <= f.cfg.Store.Usage().Budget
+}
+
+// nextSibling opens the fill of the next file in line that is not here.
+func (f *Fetcher) nextSibling() {
+	for {
+		f.mu.Lock()
+		if len(f.siblings) == 0 {
+			f.mu.Unlock()
+			return
+		}
+		s := f.siblings[0]
+		f.siblings = f.siblings[1:]
+		f.mu.Unlock()
+		if f.have(s.file) == "" && f.condemned(fillID{Key: s.file.Key, Source: s.view.Source}) == nil {
+			f.adopt(s)
+			return
+		}
+	}
+}
+
+func (f *Fetcher) adopt(s sibling) {
+	l, err := f.join(f.ctx, s.view, s.file)
+	if err != nil {
+		f.log.Warn("a file of a set can't be filled", "model", s.view.Name, "file", s.file.Path, "error", err)
+		f.rouse()
+		return
+	}
+	l.mu.Lock()
+	l.sibling, l.spread = true, true
+	l.mu.Unlock()
+	_ = f.leave(l) // and has the manager look again
+}
+
+// shard is the name of one part of a set: a prefix, a number, a count, an ending.
+var shard = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.[a-z]+)$`)
+
+// siblingsOf is the other files of path's set, those after it first. nil
+// where path is not part of a set.
+func siblingsOf(m *model.Model, path string) []*model.File {
+	own := shard.FindStringSubmatch(path)
+	if own == nil {
+		return nil
+	}
+	var before, after []*model.File
+	for i := range m.Files {
+		p := shard.FindStringSubmatch(m.Files[i].Path)
+		if p == nil || p[1] != own[1] || p[3] != own[3] || p[4] != own[4] || p[2] == own[2] {
+			continue
+		}
+		if p[2] > own[2] {
+			after = append(after, &m.Files[i])
+		} else {
+			before = append(before, &m.Files[i])
+		}
+	}
+	return append(after, before...)
+}
+
+// closeIdle closes the parts of fills that nobody needs: after idleTime, and
+// the oldest at once if there are many. One that still waits for its turn in
+// the background is closed only if there are many, and gets in line as a sibling.
+func (f *Fetcher) closeIdle() {
+	var idle []*fill
+	waits := make(map[*fill]bool)
+	for _, l := range f.snapshot() {
+		busy, turn := l.busy()
+		if !busy {
+			idle = append(idle, l)
+			waits[l] = turn
+		}
+	}
+	now := time.Now()
+	f.mu.Lock()
+	idle = slices.DeleteFunc(idle, func(l *fill) bool { return l.refs > 0 || l.closing })
+	slices.SortFunc(idle, func(a, b *fill) int { return a.idle.Compare(b.idle) })
+	var closing []*fill
+	for i, l := range idle {
+		if now.Sub(l.idle) >= idleTime && !waits[l] || len(idle)-i > mostIdle {
+			l.closing = true
+			closing = append(closing, l)
+		}
+	}
+	f.mu.Unlock()
+	for _, l := range closing {
+		if waits[l] {
+			f.queue([]sibling{{l.lastView(), &l.file}})
+		}
+		if err := l.closePart(); err != nil {
+			l.log.Warn("closing an idle download", "error", err)
+		}
+		f.drop(l)
+	}
+}
+
+// busy reports whether the fill does something, and whether it waits for its turn.
+func (l *fill) busy() (busy, waits bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.running || l.granted || l.phase == verifying || l.part == nil, !l.wanted.IsZero()
+}
+
+func (l *fill) lastView() *model.View {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.view
+}

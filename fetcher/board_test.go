@@ -1,0 +1,272 @@
+package fetcher
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var epoch = time.Unix(1_000_000, 0)
+
+// waitFor registers a read of the board.
+func waitFor(b *board, off, n int64) *waiter {
+	w := &waiter{off: off, n: n, since: epoch, ready: make(chan struct{})}
+	if !b.wait(w) {
+		return nil
+	}
+	return w
+}
+
+func TestDemandIsExact(t *testing.T) {
+	tests := []struct {
+		name   string
+		have   []int64 // blocks
+		reads  [][2]int64
+		expect []request
+	}{
+		{"one block", nil, [][2]int64{{70 << 20, 4096}}, []request{{off: 70 << 20, end: 70<<20 + blockSize}}},
+		{"unaligned", nil, [][2]int64{{70<<20 + 100, blockSize}}, []request{{off: 70 << 20, end: 70<<20 + 2*blockSize}}},
+		{"the head is one request", nil, [][2]int64{{0, 4096}}, []request{{off: 0, end: demandHead}}},
+		{"a hole in the middle", []int64{1121}, [][2]int64{{70 << 20, 3 * blockSize}},
+			[]request{{off: 1120 * blockSize, end: 1121 * blockSize}, {off: 1122 * blockSize, end: 1123 * blockSize}}},
+		{"neighbours join", nil, [][2]int64{{70 << 20, blockSize}, {70<<20 + blockSize, blockSize}},
+			[]request{{off: 70 << 20, end: 70<<20 + 2*blockSize}}},
+		{"twice the same", nil, [][2]int64{{70 << 20, mib}, {70 << 20, mib}}, []request{{off: 70 << 20, end: 71 << 20}}},
+		{"end of the file", nil, [][2]int64{{100<<20 - 10, 10}}, []request{{off: 100<<20 - blockSize, end: 100 << 20}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBoard(100 << 20)
+			for _, i := range tt.have {
+				b.have.add(i)
+			}
+			for _, r := range tt.reads {
+				waitFor(b, r[0], r[1])
+			}
+			for i, want := range tt.expect {
+				r, ok := b.nextDemand(epoch)
+				if !ok || r.off != want.off || r.end != want.end || r.class != demand {
+					t.Fatalf("request %d: %v %+v, want [%d, %d)", i, ok, r, want.off, want.end)
+				}
+				b.begin(r, epoch)
+			}
+			if r, ok := b.nextDemand(epoch); ok {
+				t.Errorf("one more request: %+v", r)
+			}
+		})
+	}
+}
+
+func TestDemandWaitsForWhatIsNear(t *testing.T) {
+	b := newBoard(1 << 30)
+	b.pace = pace{ttfb: 20 * time.Millisecond, conn: 100 * mib, seen: true}
+	tr := b.begin(request{class: background, off: 0, end: 64 * mib}, epoch)
+	tr.first, tr.last, tr.got = epoch, epoch.Add(100*time.Millisecond), 10*mib
+	tr.pos = 10 * mib
+	now := tr.last
+	near, far := waitFor(b, 11*mib, mib), waitFor(b, 40*mib, mib)
+	r, ok := b.nextDemand(now)
+	if !ok || r.off != 40*mib || r.doubles != far {
+		t.Fatalf("%v %+v, want a request for the far read", ok, r)
+	}
+	b.begin(r, now)
+	if r, ok := b.nextDemand(now); ok {
+		t.Fatalf("one more request: %+v", r)
+	}
+	b.sweep()
+	later := now.Add(2 * time.Second) // and nothing came
+	if r, ok = b.nextDemand(later); !ok || r.doubles != near {
+		t.Errorf("%v %+v, want a request for the near read that did not come", ok, r)
+	}
+}
+
+func TestEarlyReadsAreLeftToTheLanes(t *testing.T) {
+	b := newBoard(1 << 30)
+	for off := int64(64 * mib); off < 72*mib; off += mib {
+		w := &waiter{off: off, n: mib, since: epoch, ready: make(chan struct{}), stream: b.streams.note(off, mib, 0)}
+		b.wait(w)
+	}
+	b.begin(request{class: ahead, off: 64 * mib, end: 66 * mib}, epoch)
+	for {
+		r, ok := b.nextDemand(epoch)
+		if !ok {
+			break
+		}
+		if r.off >= 68*mib {
+			t.Fatalf("a request of its own for a read that is ahead of its stream: %+v", r)
+		}
+		b.begin(r, epoch)
+	}
+	if r, ok := b.nextLane(allowance{}, epoch); !ok || r.class != ahead {
+		t.Errorf("%v %+v, want a lane", ok, r)
+	}
+}
+
+func TestLanesOrder(t *testing.T) {
+	b := newBoard(256 * mib)
+	if r, ok := b.nextLane(allowance{}, epoch); ok {
+		t.Fatalf("a lane without a stream or a turn: %+v", r)
+	}
+	for off := int64(100 * mib); off < 104*mib; off += mib {
+		b.streams.note(off, mib, 0)
+	}
+	r, ok := b.nextLane(allowance{background: true}, epoch)
+	if !ok || r.class != ahead || r.off != 104*mib {
+		t.Fatalf("%v %+v, want read-ahead first", ok, r)
+	}
+	seen := map[int64]bool{}
+	b.ramp.target = 1000
+	last := int64(-1)
+	wrapped := false
+	for {
+		r, ok := b.nextLane(allowance{background: true}, epoch)
+		if !ok {
+			break
+		}
+		if r.off < last {
+			wrapped = true
+		}
+		last = r.off
+		b.begin(r, epoch)
+		for i := r.off / blockSize; i < blocksOf(r.end); i++ {
+			if seen[i] {
+				t.Fatalf("block %d is asked for twice", i)
+			}
+			seen[i] = true
+		}
+	}
+	if int64(len(seen)) != b.blocks() || !wrapped {
+		t.Errorf("%d of %d blocks, wrapped around: %v", len(seen), b.blocks(), wrapped)
+	}
+}
+
+func TestBackgroundYieldsToReaders(t *testing.T) {
+	b := newBoard(1 << 30)
+	b.ramp.target = mostLanes
+	a := allowance{background: true, yield: 30}
+	n := 0
+	for ; n < 20; n++ {
+		r, ok := b.nextLane(a, epoch)
+		if !ok {
+			break
+		}
+		b.begin(r, epoch)
+	}
+	if n != leastLanes {
+		t.Errorf("%d lanes beside 30 blocked readers, want %d", n, leastLanes)
+	}
+}
+
+func TestStealHalvesTheSlowest(t *testing.T) {
+	b := newBoard(64 * mib)
+	slow := b.begin(request{class: background, off: 0, end: 32 * mib}, epoch)
+	slow.first, slow.last, slow.got, slow.pos = epoch, epoch.Add(time.Second), 2*mib, 2*mib
+	fast := b.begin(request{class: background, off: 32 * mib, end: 64 * mib}, epoch)
+	fast.first, fast.last, fast.got, fast.pos = epoch, epoch.Add(time.Second), 30*mib, 62*mib
+	for i := range b.blocks() {
+		if b.claimed(i) == nil {
+			b.have.add(i)
+		}
+	}
+	now := epoch.Add(time.Second)
+	r, ok := b.nextLane(allowance{background: true}, now)
+	if !ok || r.victim != slow || r.off != 17*mib || r.end != 32*mib {
+		t.Fatalf("%v %+v, want the second half of the slow one", ok, r)
+	}
+	if b.begin(r, now) == nil || slow.end != 17*mib {
+		t.Errorf("the slow one ends at %d", slow.end)
+	}
+	if b.begin(r, now) != nil {
+		t.Error("the same half is taken twice")
+	}
+}
+
+func TestRescueCutsWhatHoldsAReaderUp(t *testing.T) {
+	b := newBoard(64 * mib)
+	b.pace = pace{ttfb: 10 * time.Millisecond, conn: 50 * mib, seen: true, steady: true}
+	slow := b.begin(request{class: ahead, off: 0, end: 32 * mib}, epoch)
+	slow.first, slow.last, slow.got, slow.pos = epoch, epoch.Add(2*time.Second), 2*mib, 2*mib
+	dead := b.begin(request{class: demand, off: 40 * mib, end: 41 * mib}, epoch)
+	now := epoch.Add(4 * time.Second)
+	slow.last, b.flowed = now, now
+	waitFor(b, 2*mib, mib)
+	waitFor(b, 40*mib, mib)
+	gone := b.rescue(now)
+	if len(gone) != 1 || gone[0] != dead || !dead.dropped {
+		t.Errorf("dropped %v, want the silent one", gone)
+	}
+	if slow.end > 3*mib {
+		t.Errorf("the slow one may go on to %d", slow.end)
+	}
+	if r, ok := b.nextDemand(now); !ok || r.off > 40*mib {
+		t.Errorf("%v %+v: nobody asks for what was taken", ok, r)
+	}
+}
+
+// TestBoardProperty: whatever arrives in whatever order, a reader is woken
+// exactly when its last block is there, and has the right bytes where they
+// were not stored.
+func TestBoardProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const blocks = 40
+		content := make([]byte, blocks*blockSize-777)
+		for i := range content {
+			content[i] = byte(i / 251)
+		}
+		b := newBoard(int64(len(content)))
+		live := map[*waiter][]byte{}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			switch rapid.IntRange(0, 2).Draw(t, "what") {
+			case 0:
+				off := rapid.Int64Range(0, int64(len(content))-1).Draw(t, "off")
+				n := min(rapid.Int64Range(1, 10*blockSize).Draw(t, "n"), int64(len(content))-off)
+				p := make([]byte, n)
+				w := &waiter{off: off, n: n, p: p, ready: make(chan struct{})}
+				if b.wait(w) {
+					live[w] = p
+				} else if b.have.nextMissing(off/blockSize, blocksOf(off+n)) != blocksOf(off+n) {
+					t.Fatal("a read of missing blocks need not wait")
+				}
+			case 1:
+				first := rapid.Int64Range(0, blocks-1).Draw(t, "first")
+				end := min(first+rapid.Int64Range(1, 8).Draw(t, "blocks"), blocks)
+				to := min(end*blockSize, int64(len(content)))
+				stored := rapid.Bool().Draw(t, "stored")
+				for _, w := range b.arrive(first*blockSize, content[first*blockSize:to], stored) {
+					checkWoken(t, b, w, live[w], content)
+					delete(live, w)
+				}
+			case 2:
+				for w := range live {
+					b.settle(w)
+					delete(live, w)
+					break
+				}
+			}
+		}
+		for w := range live {
+			if w.need == 0 || w.settled {
+				t.Fatal("a reader has all it needs and was not woken")
+			}
+			b.settle(w)
+		}
+		if len(b.waiting) != 0 {
+			t.Fatalf("%d blocks are waited for by nobody", len(b.waiting))
+		}
+	})
+}
+
+func checkWoken(t *rapid.T, b *board, w *waiter, p, content []byte) {
+	for i := w.first; i < blocksOf(w.off+w.n); i++ {
+		copied := w.got&(1<<(i-w.first)) != 0
+		if !copied && !b.have.has(i) {
+			t.Fatalf("woken without block %d", i)
+		}
+		from, to := max(w.off, i*blockSize), min(w.off+w.n, (i+1)*blockSize)
+		if copied && !bytes.Equal(p[from-w.off:to-w.off], content[from:to]) {
+			t.Fatalf("block %d was copied wrongly", i)
+		}
+	}
+}

@@ -1,0 +1,328 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"modelfs/internal/hubtest"
+	"modelfs/internal/model"
+)
+
+var atCDN = hubtest.Filter{Host: hubtest.AtCDN}
+
+// TestFaultsEndInRightBytes: faults that pass, or that another request gets
+// around, cost time and nothing else.
+func TestFaultsEndInRightBytes(t *testing.T) {
+	tests := []struct {
+		name  string
+		fault func(h *hubtest.Hub)
+		dear  bool // may fetch bytes more than once
+	}{
+		{"cut in the middle, some", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Chance(0.3, 1), hubtest.CutAt(300_000, hubtest.Reset))
+		}, true},
+		{"cut in the middle, every answer", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.CutAt(300_000, hubtest.Reset))
+		}, true},
+		{"short body", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.First(5), hubtest.ShortBody(1000))
+		}, true},
+		{"stall", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.First(3), hubtest.StallAt(100_000))
+		}, true},
+		{"slow drip of one connection", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Nth(2), hubtest.DripRate(50_000))
+		}, true},
+		{"wrong Content-Range", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.First(3), hubtest.WrongContentRange("bytes 0-99/12345678"))
+		}, true},
+		{"expired URL", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Nth(3), hubtest.Do(h.ExpireURLs))
+		}, false},
+		{"overloaded", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.First(6), hubtest.Status(503, nil, ""))
+		}, false},
+		{"told to wait", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.First(2), hubtest.RateLimited(hubtest.RetryAfter, 3*time.Second))
+		}, false},
+		{"200 for a range", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.IgnoreRange())
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				r.hub.SetLatency(20 * time.Millisecond)
+				r.hub.SetConnRate(50*mib, hubtest.AtCDN)
+				c := hubtest.Pattern(7, 24*mib+999)
+				v, file := r.one(c)
+				tt.fault(r.hub)
+				rd := r.open(v, file)
+				defer rd.Close()
+				readAt(t, rd, c, 20*mib, mib)
+				readAll(t, rd, c, mib)
+				within(t, time.Minute, "the file is complete", func() bool { return r.f.State(v.Model, file).Complete })
+				if !tt.dear && r.sent() > c.Size()*11/10 {
+					t.Errorf("%d bytes were sent for %d", r.sent(), c.Size())
+				}
+			})
+		})
+	}
+}
+
+// TestFaultsEndInClearErrors: what can't be got is an error of the right kind,
+// in bounded time.
+func TestFaultsEndInClearErrors(t *testing.T) {
+	tests := []struct {
+		name   string
+		fault  func(h *hubtest.Hub)
+		kind   model.Kind
+		within time.Duration
+	}{
+		{"403 from every URL", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.Status(403, nil, "no"))
+		}, model.Denied, 5 * time.Second},
+		{"gone", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.Status(404, nil, "no"))
+		}, model.NotFound, 5 * time.Second},
+		{"wrong Content-Range always", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.WrongContentRange("bytes 5-9/10"))
+		}, model.Timeout, 6 * time.Minute},
+		{"stalls always", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.StallAt(0))
+		}, model.Timeout, 6 * time.Minute},
+		{"refuses connections", func(h *hubtest.Hub) { h.Refuse(hubtest.AtCDN) }, model.Timeout, 6 * time.Minute},
+		{"broken server", func(h *hubtest.Hub) {
+			h.Fault(atCDN, hubtest.Always(), hubtest.HTML(502))
+		}, model.Timeout, 6 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				c := hubtest.Pattern(7, 24*mib)
+				v, file := r.one(c)
+				rd := r.open(v, file)
+				defer rd.Close()
+				tt.fault(r.hub)
+				began := time.Now()
+				_, err := rd.ReadAt(context.Background(), make([]byte, mib), 3*mib)
+				if !model.IsKind(err, tt.kind) {
+					t.Fatalf("error %v, want kind %v", err, tt.kind)
+				}
+				if d := time.Since(began); d > tt.within {
+					t.Errorf("took %v", d)
+				}
+				// Remembered for 10 s, then asked again.
+				began = time.Now()
+				if _, err = rd.ReadAt(context.Background(), make([]byte, 10), 20*mib); !model.IsKind(err, tt.kind) || time.Since(began) > 0 {
+					t.Errorf("again: %v after %v", err, time.Since(began))
+				}
+				r.hub.ClearFaults()
+				must(t, r.hub.Accept(hubtest.AtCDN))
+				<-time.After(remember) // virtual
+				readAt(t, rd, c, 20*mib, 1000)
+				readAll(t, rd, c, mib)
+			})
+		})
+	}
+}
+
+func TestOriginGoesInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(10*mib, hubtest.AtCDN)
+		c := hubtest.Pattern(7, 64*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		for off := int64(0); off < 20*mib; off += mib {
+			readAt(t, rd, c, off, mib)
+		}
+		r.hub.Refuse()
+		_, err := rd.ReadAt(context.Background(), make([]byte, mib), 60*mib)
+		if !model.IsKind(err, model.Timeout) {
+			t.Errorf("a read of what is missing: %v, want a timeout", err)
+		}
+		readAll(t, rd, prefix{c, 20 * mib}, mib)
+		must(t, r.hub.Accept())
+		<-time.After(remember) // virtual
+		readAll(t, rd, c, mib)
+	})
+}
+
+// prefix is the first n bytes of a content.
+type prefix struct {
+	hubtest.Content
+	n int64
+}
+
+func (p prefix) Size() int64 { return p.n }
+
+func TestOriginGoneAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(7, 32*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		r.hub.Refuse()
+		time.AfterFunc(2*time.Minute, func() { _ = r.hub.Accept() })
+		began := time.Now()
+		readAt(t, rd, c, 12*mib, mib)
+		if d := time.Since(began); d < 2*time.Minute || d > 3*time.Minute {
+			t.Errorf("a read across an outage of 2 min took %v", d)
+		}
+		readAll(t, rd, c, mib)
+	})
+}
+
+func TestSecondURLTakesOver(t *testing.T) {
+	faults := map[string]func(h *hubtest.Hub, path string){
+		"404": func(h *hubtest.Hub, p string) {
+			h.Fault(hubtest.Filter{Path: p}, hubtest.Always(), hubtest.Status(404, http.Header{"X-Error-Code": {"EntryNotFound"}}, ""))
+		},
+		"403": func(h *hubtest.Hub, p string) {
+			h.Fault(hubtest.Filter{Path: p}, hubtest.Always(), hubtest.Status(403, nil, ""))
+		},
+		"502": func(h *hubtest.Hub, p string) {
+			h.Fault(hubtest.Filter{Path: p}, hubtest.Always(), hubtest.HTML(502))
+		},
+		"silent": func(h *hubtest.Hub, p string) {
+			h.Fault(hubtest.Filter{Path: p}, hubtest.Always(), hubtest.Hang())
+		},
+		"no ranges": func(h *hubtest.Hub, p string) {
+			h.Fault(hubtest.Filter{Host: hubtest.AtCDN, Path: p}, hubtest.Always(), hubtest.IgnoreRange())
+		},
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				c := hubtest.Pattern(7, 24*mib)
+				v := r.view("org/second", hubtest.File{Path: "b.gguf", Content: c, LFS: true})
+				v2 := r.view("org/first", hubtest.File{Path: "a.gguf", Content: c, LFS: true})
+				file := v.Files[0]
+				file.URLs = append([]string{v2.Files[0].URLs[0]}, file.URLs...)
+				fault(r.hub, "org/first/a.gguf")
+				rd := r.open(v, &file)
+				defer rd.Close()
+				readAt(t, rd, c, 20*mib, mib)
+				readAll(t, rd, c, mib)
+			})
+		})
+	}
+}
+
+func TestCorruptOnceIsFetchedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(7, 12*mib)
+		v, file := r.one(c)
+		bad := r.hub.Fault(atCDN, hubtest.Always(), hubtest.CorruptByte(5*mib))
+		rd := r.open(v, file)
+		defer rd.Close()
+		for off := int64(0); off < c.Size(); off += mib {
+			_, _ = rd.ReadAt(context.Background(), make([]byte, mib), off)
+		}
+		within(t, time.Minute, "the attempt ends", func() bool { return r.f.State(v.Model, file).Attempt == 1 })
+		if _, err := rd.ReadAt(context.Background(), make([]byte, 10), 0); !model.IsKind(err, model.Corrupt) {
+			t.Errorf("a handle of the failed attempt: %v", err)
+		}
+		if got := r.changed(); len(got) != 1 || got[0] != file.Key {
+			t.Errorf("changes %v, want the key once", got)
+		}
+		bad.Remove()
+		rd2 := r.open(v, file)
+		defer rd2.Close()
+		readAll(t, rd2, c, mib)
+		within(t, time.Minute, "the second attempt completes", func() bool { return r.f.State(v.Model, file).Complete })
+		if _, err := rd.ReadAt(context.Background(), make([]byte, 10), 0); !model.IsKind(err, model.Corrupt) {
+			t.Errorf("the old handle after the second attempt: %v", err)
+		}
+	})
+}
+
+func TestCorruptTwiceIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(7, 12*mib)
+		v, file := r.one(c)
+		bad := r.hub.Fault(atCDN, hubtest.Always(), hubtest.CorruptByte(5*mib))
+		for attempt := range uint32(2) {
+			if err := r.f.Pull(context.Background(), v, file, nil); !model.IsKind(err, model.Corrupt) {
+				t.Fatalf("pull %d: %v", attempt, err)
+			}
+			if got := r.f.State(v.Model, file).Attempt; got != attempt+1 {
+				t.Fatalf("attempt %d, want %d", got, attempt+1)
+			}
+		}
+		before := r.asked(hubtest.AtCDN)
+		if _, err := r.f.Open(context.Background(), v, file); !model.IsKind(err, model.Corrupt) {
+			t.Errorf("open after two corrupt downloads: %v", err)
+		}
+		if r.asked(hubtest.AtCDN) != before {
+			t.Error("it was downloaded a third time")
+		}
+		bad.Remove()
+		<-time.After(condemnedFor) // virtual
+		must(t, r.f.Pull(context.Background(), v, file, nil))
+	})
+}
+
+func TestReaderLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(7, 12*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		hang := r.hub.Fault(atCDN, hubtest.Always(), hubtest.Hang())
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				_, err := rd.ReadAt(ctx, make([]byte, mib), 5*mib)
+				if !model.IsKind(err, model.Interrupted) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("a read whose caller left: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := r.f.Stats().Waiting; n != 0 {
+			t.Errorf("%d reads wait after all have left", n)
+		}
+		hang.Remove()
+		readAll(t, rd, c, mib)
+		must(t, rd.Close())
+	})
+}
+
+func TestCloseEndsWaitingReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		v, file := r.one(hubtest.Pattern(7, 12*mib))
+		rd := r.open(v, file)
+		r.hub.Fault(atCDN, hubtest.Always(), hubtest.Hang())
+		done := make(chan error)
+		go func() {
+			_, err := rd.ReadAt(context.Background(), make([]byte, mib), 5*mib)
+			done <- err
+		}()
+		synctest.Wait()
+		must(t, r.f.Close())
+		if err := <-done; !model.IsKind(err, model.Unavailable) {
+			t.Errorf("a read that waits when the fetcher is closed: %v", err)
+		}
+		if _, err := r.f.Open(context.Background(), v, file); !model.IsKind(err, model.Unavailable) {
+			t.Errorf("open after close: %v", err)
+		}
+		must(t, rd.Close())
+	})
+}

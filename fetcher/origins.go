@@ -1,0 +1,267 @@
+package fetcher
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"modelfs/internal/model"
+	"modelfs/internal/origin"
+)
+
+// A candidate is one place that the file can be fetched from.
+type candidate struct {
+	obj *origin.Object
+
+	// Guarded by the fill's lock.
+	until  time.Time // it is not asked before
+	at     time.Time // of the last failure
+	fails  int       // in a row
+	err    error     // of the last failure; nil since bytes have come
+	serial bool      // it does not serve ranges
+}
+
+// The pauses after failures that may pass.
+const (
+	leastBackoff = 250 * time.Millisecond
+	mostBackoff  = 15 * time.Second
+)
+
+// final reports whether asking again at once is of no use.
+func final(err error) bool {
+	switch model.KindOf(err) {
+	case model.Denied, model.NotFound, model.Corrupt, model.Invalid:
+		return true
+	}
+	return false
+}
+
+func backoff(fails int) time.Duration {
+	d := min(leastBackoff<<min(fails, 10), mostBackoff)
+	return d/2 + rand.N(d/2)
+}
+
+// choose is the candidate to ask now: the first that is not resting, serves
+// ranges if any does, and, where there is a choice, is not the one to avoid.
+// The caller holds the lock.
+func (l *fill) choose(now time.Time, avoid *candidate) *candidate {
+	var second *candidate
+	for _, c := range l.cands {
+		if now.Before(c.until) || c.serial && !l.serial {
+			continue
+		}
+		if c != avoid {
+			return c
+		}
+		second = c
+	}
+	return second
+}
+
+// failure takes in that a candidate failed at what was begun at began, fails
+// the reads that nobody can serve now, and says so once.
+func (l *fill) failure(c *candidate, err error, began, now time.Time) {
+	l.mu.Lock()
+	before := c.fails
+	woken := l.bad(c, err, began, now)
+	fails, pause := c.fails, c.until.Sub(now)
+	l.mu.Unlock()
+	wake(woken)
+	if fails > before {
+		l.log.Warn("an origin failed", "origin", c.obj.Host(), "error", err, "in_a_row", fails, "again_in", pause.Round(time.Millisecond))
+		l.f.rouse() // its turn in the background may be better used
+	}
+}
+
+// bad records that a candidate failed. The caller holds the lock and wakes the
+// returned readers when it no longer does.
+func (l *fill) bad(c *candidate, err error, began, now time.Time) []*waiter {
+	if errors.Is(err, origin.ErrNoRanges) {
+		c.serial = true
+		l.serial = true
+		for _, o := range l.cands {
+			l.serial = l.serial && (o.serial || now.Before(o.until))
+		}
+		l.lanesOff = l.lanesOff || l.serial
+		return nil
+	}
+	c.err = err
+	if began.After(c.at) {
+		c.fails++
+		c.at = now
+		l.ramp.setback(now)
+		c.until = now.Add(backoff(c.fails))
+		if final(err) {
+			c.until = now.Add(remember)
+		}
+	}
+	return l.giveUp(now)
+}
+
+// giveUp fails what waits if every candidate gave an answer that asking again
+// will not change.
+func (l *fill) giveUp(now time.Time) []*waiter {
+	var worst error
+	for _, c := range l.cands {
+		if c.err == nil || !final(c.err) || !now.Before(c.until) {
+			return nil
+		}
+		if worst == nil {
+			worst = c.err
+		}
+	}
+	return l.failFor(worst, now)
+}
+
+// failFor answers waiting reads, and those that come within remember, with err.
+func (l *fill) failFor(err error, now time.Time) []*waiter {
+	l.fail, l.failUntil = err, now.Add(remember)
+	l.granted = l.granted && l.pulls > 0
+	l.touched = false // the next read past the head begins the background anew
+	return l.failAll(err)
+}
+
+// expire fails reads when the fill has had no byte for the read timeout.
+func (l *fill) expire(now time.Time) {
+	l.mu.Lock()
+	if len(l.waiting) == 0 || now.Sub(l.progress) < l.f.cfg.ReadTimeout {
+		l.mu.Unlock()
+		return
+	}
+	err := model.Errorf(model.Timeout, "read %s of %s: no byte came from %s for %v; last error: %w",
+		l.file.Path, l.repo, l.source(), l.f.cfg.ReadTimeout, l.lastError())
+	woken := l.failFor(err, now)
+	dropped := l.dropAll()
+	l.mu.Unlock()
+	cancel(dropped)
+	wake(woken)
+	l.log.Error("the reads of a file timed out", "error", err)
+}
+
+var errSilent = errors.New("the connection is silent")
+
+func (l *fill) lastError() error {
+	for _, c := range l.cands {
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return errSilent
+}
+
+func (l *fill) source() string { return l.id.Source }
+
+// A resolution is what the origins said when the file was opened.
+type resolution struct {
+	done chan struct{} // closed when the rest is set
+	err  error
+	at   time.Time
+}
+
+// resolve asks the candidates, in order, until one answers, and takes in what
+// it says. One question serves all opens of the fill; it goes on when its
+// caller leaves.
+func (l *fill) resolve() *resolution {
+	now := time.Now()
+	l.mu.Lock()
+	r := l.resolving
+	if r != nil && r.over() && r.err != nil && now.Sub(r.at) > remember/10 {
+		r = nil
+	}
+	fresh := r == nil
+	if fresh {
+		r = &resolution{done: make(chan struct{})}
+		l.resolving = r
+	}
+	l.mu.Unlock()
+	if fresh && !l.f.spawn(func() { l.ask(l.f.ctx, r) }) {
+		r.err = errClosed
+		close(r.done)
+	}
+	return r
+}
+
+func (r *resolution) over() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *fill) ask(ctx context.Context, r *resolution) {
+	defer close(r.done)
+	var first error
+	for _, c := range l.cands {
+		began := time.Now()
+		info, err := c.obj.Resolve(ctx)
+		if err == nil {
+			err = l.takeIn(c, info)
+		}
+		if err == nil {
+			return
+		}
+		if ctx.Err() == nil {
+			l.failure(c, err, began, time.Now())
+		}
+		// Denied and the like say more than "could not be asked".
+		if first == nil || final(err) && !final(first) {
+			first = err
+		}
+	}
+	r.err, r.at = first, time.Now()
+}
+
+// takeIn checks an origin's word against the listing's, and learns from it
+// what the listing did not say.
+func (l *fill) takeIn(c *candidate, info origin.Info) error {
+	l.mu.Lock()
+	size, digest := l.size, l.digest
+	l.mu.Unlock()
+	switch {
+	case size >= 0 && info.Size >= 0 && size != info.Size:
+		return model.Errorf(model.Corrupt, "%s of %s: the origin states %d bytes, the listing of %s %d",
+			l.file.Path, l.repo, info.Size, l.source(), size)
+	case digest.SHA256 != "" && info.SHA256 != "" && digest.SHA256 != info.SHA256:
+		return model.Errorf(model.Corrupt, "%s of %s: the origin states sha256 %s, the listing of %s %s",
+			l.file.Path, l.repo, info.SHA256, l.source(), digest.SHA256)
+	}
+	if info.Size >= 0 && size < 0 {
+		if err := l.setSize(info.Size); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	if info.SHA256 != "" {
+		l.digest.SHA256 = info.SHA256
+	}
+	c.serial = info.NoRanges
+	l.serial = true
+	for _, o := range l.cands {
+		l.serial = l.serial && o.serial
+	}
+	if l.size < 0 {
+		l.serial = true // without a length there is nothing to cut into ranges
+	}
+	l.lanesOff = l.lanesOff || l.serial
+	digest = l.digest
+	l.mu.Unlock()
+	l.part.Expect(digest)
+	return nil
+}
+
+// setSize states the length that the listing did not.
+func (l *fill) setSize(n int64) error {
+	if err := l.part.SetSize(n); err != nil {
+		return err
+	}
+	fits := l.part.Fits()
+	l.mu.Lock()
+	l.resize(n)
+	l.fits = fits
+	l.mu.Unlock()
+	l.f.learn(l.id, n)
+	return nil
+}

@@ -1,0 +1,205 @@
+package fetcher
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"modelfs/internal/hubtest"
+	"modelfs/internal/model"
+)
+
+// passing are faults that end: behind them every read has an answer.
+var passing = map[string]func(seed uint64) hubtest.Effect{
+	"cut":     func(uint64) hubtest.Effect { return hubtest.CutAt(90_000, hubtest.Reset) },
+	"clean":   func(uint64) hubtest.Effect { return hubtest.CutAt(200_000, hubtest.CleanClose) },
+	"short":   func(uint64) hubtest.Effect { return hubtest.ShortBody(70_000) },
+	"stall":   func(uint64) hubtest.Effect { return hubtest.StallAt(100_000) },
+	"hang":    func(uint64) hubtest.Effect { return hubtest.Hang() },
+	"503":     func(uint64) hubtest.Effect { return hubtest.Status(503, nil, "") },
+	"range":   func(uint64) hubtest.Effect { return hubtest.WrongContentRange("bytes 1-2/3") },
+	"drip":    func(uint64) hubtest.Effect { return hubtest.DripRate(200_000) },
+	"nothing": func(uint64) hubtest.Effect { return hubtest.Delay(0) },
+}
+
+// A world is the property test's state: the rig, and what each open reader
+// must show.
+type world struct {
+	*rig
+	t        *rapid.T
+	contents []hubtest.Content
+	view     *model.View
+	readers  []model.Reader
+	of       []int // the file of each reader
+	down     bool
+}
+
+// TestFetcherProperty holds fetcher and store against the plain bytes, under
+// random readers, faults, evictions, outages and restarts: a read gives
+// exactly the right bytes, or an error that the situation explains.
+func TestFetcherProperty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // hides Deadline, which bubbles forbid
+			w := newWorld(t)
+			actions := map[string]func(*rapid.T){
+				"open": w.open, "close": w.close, "read": w.reads, "reads": w.reads, "time": w.time,
+				"restart": w.restart, "evict": w.evict, "outage": w.outage,
+			}
+			for range rapid.IntRange(1, 12).Draw(t, "steps") {
+				name := rapid.SampledFrom([]string{"open", "open", "close", "read", "reads", "reads", "time", "restart", "evict", "outage"}).Draw(t, "action")
+				actions[name](t)
+			}
+			w.end(t)
+		})
+	})
+}
+
+func newWorld(t *rapid.T) *world {
+	budget := rapid.SampledFrom([]int64{0, 0, 3 * mib, 30 * mib}).Draw(t, "budget")
+	touched := rapid.Bool().Draw(t, "touched")
+	w := &world{t: t}
+	w.rig = newRig(t, inMemory, withMaxSize(budget), withConfig(func(c *Config) { c.Touched = touched }))
+	w.hub.SetLatency(time.Duration(rapid.IntRange(0, 80).Draw(t, "latency")) * time.Millisecond)
+	w.hub.SetConnRate(rapid.SampledFrom([]int64{0, 2 * mib, 20 * mib}).Draw(t, "rate"), hubtest.AtCDN)
+	var files []hubtest.File
+	for i := range rapid.IntRange(1, 2).Draw(t, "files") {
+		size := rapid.SampledFrom([]int64{0, 1, blockSize, blockSize + 1, mib - 1, 5*mib + 3, 21*mib + 777}).Draw(t, "size")
+		c := hubtest.Pattern(uint64(i), size)
+		w.contents = append(w.contents, c)
+		files = append(files, hubtest.File{Path: fmt.Sprintf("m-0000%d-of-00002.gguf", i+1), Content: c, LFS: true})
+	}
+	w.rig.t = t
+	w.view = w.rig.view("org/model", files...)
+	name := rapid.SampledFrom([]string{"nothing", "cut", "clean", "short", "stall", "hang", "503", "range", "drip"}).Draw(t, "fault")
+	w.hub.Fault(atCDN, hubtest.Chance(0.15, 7), passing[name](1))
+	return w
+}
+
+func (w *world) open(t *rapid.T) {
+	i := rapid.IntRange(0, len(w.contents)-1).Draw(t, "file")
+	rd, err := w.f.Open(context.Background(), w.view, &w.view.Files[i])
+	if err != nil {
+		if w.down && model.IsKind(err, model.Unavailable) {
+			return
+		}
+		t.Fatalf("open: %v", err)
+	}
+	if rd.Size() != w.contents[i].Size() {
+		t.Fatalf("size %d, want %d", rd.Size(), w.contents[i].Size())
+	}
+	w.readers, w.of = append(w.readers, rd), append(w.of, i)
+}
+
+func (w *world) close(t *rapid.T) {
+	if len(w.readers) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(w.readers)-1).Draw(t, "reader")
+	must(t, w.readers[i].Close())
+	w.readers, w.of = append(w.readers[:i], w.readers[i+1:]...), append(w.of[:i], w.of[i+1:]...)
+}
+
+func (w *world) closeAll(t *rapid.T) {
+	for _, rd := range w.readers {
+		must(t, rd.Close())
+	}
+	w.readers, w.of = nil, nil
+}
+
+// reads makes several reads at the same time; some of their callers leave.
+func (w *world) reads(t *rapid.T) {
+	if len(w.readers) == 0 {
+		return
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 16)
+	for range rapid.IntRange(1, 6).Draw(t, "reads") {
+		i := rapid.IntRange(0, len(w.readers)-1).Draw(t, "reader")
+		rd, c := w.readers[i], w.contents[w.of[i]]
+		off := rapid.Int64Range(0, c.Size()+10).Draw(t, "off")
+		n := rapid.SampledFrom([]int{1, 4096, blockSize, 300_000, mib, 5 * mib}).Draw(t, "n")
+		leaves := rapid.IntRange(0, 9).Draw(t, "leaves") == 0
+		wg.Go(func() { errs <- w.read(rd, c, off, n, leaves) })
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (w *world) read(rd model.Reader, c hubtest.Content, off int64, n int, leaves bool) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if leaves {
+		ctx, cancel = context.WithTimeout(ctx, 30*time.Millisecond)
+		defer cancel()
+	}
+	p := make([]byte, n)
+	got, err := rd.ReadAt(ctx, p, off)
+	want := int(min(int64(n), max(0, c.Size()-off)))
+	switch {
+	case hubtest.Mismatch(c, p[:got], off) >= 0:
+		return fmt.Errorf("wrong byte at %d in a read of %d at %d", hubtest.Mismatch(c, p[:got], off), n, off)
+	case err == nil && got != want:
+		return fmt.Errorf("a read of %d at %d gave %d bytes, want %d", n, off, got, want)
+	case err == nil, leaves && model.IsKind(err, model.Interrupted), w.down && model.IsKind(err, model.Timeout):
+		return nil
+	}
+	return fmt.Errorf("a read of %d at %d: %w", n, off, err)
+}
+
+func (w *world) time(t *rapid.T) {
+	<-time.After(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
+}
+
+func (w *world) restart(t *rapid.T) {
+	w.closeAll(t)
+	w.stop()
+	w.start()
+}
+
+// evict removes what is complete, as an operator or a full disk does.
+func (w *world) evict(t *rapid.T) {
+	i := rapid.IntRange(0, len(w.contents)-1).Draw(t, "file")
+	err := w.store.Remove(w.view.Files[i].Key)
+	if err != nil && !model.IsKind(err, model.NotFound) && !model.IsKind(err, model.InUse) && !model.IsKind(err, model.Denied) {
+		t.Fatalf("remove: %v", err)
+	}
+}
+
+func (w *world) outage(t *rapid.T) {
+	if w.down = !w.down; w.down {
+		w.hub.Refuse()
+		return
+	}
+	must(t, w.hub.Accept())
+	<-time.After(2 * remember)
+}
+
+// end: with the origin back and no faults, everything can be read to its end.
+func (w *world) end(t *rapid.T) {
+	if w.down {
+		w.outage(t)
+	}
+	w.hub.ClearFaults()
+	<-time.After(remember)
+	for i := range w.contents {
+		rd, err := w.f.Open(context.Background(), w.view, &w.view.Files[i])
+		must(t, err)
+		readAll(t, rd, w.contents[i], mib)
+		must(t, rd.Close())
+	}
+	w.closeAll(t)
+	if n := w.f.Stats().Waiting; n != 0 {
+		t.Errorf("%d reads wait when all are done", n)
+	}
+	w.stop()
+}

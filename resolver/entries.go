@@ -1,0 +1,186 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"modelfs/internal/model"
+)
+
+// namedFor is how long the names of a router are good; after that they are
+// refreshed behind. Those of a tree are read each time.
+const namedFor = time.Minute
+
+// named is the outcome of listing a source's names.
+type named struct {
+	found []model.Found // if err is nil
+	err   error
+}
+
+func newNames(o *owner) *book[named] {
+	b := newBook(o, 1, func(err error) reply[named] {
+		return reply[named]{value: named{err: err}, keep: failureKept, failed: true}
+	})
+	b.stale = true
+	return b
+}
+
+// enumerate lists the names of the source, or starts to. It does not wait.
+func (a *asker) enumerate() look[named] {
+	return a.names.ask("", func(ctx context.Context) reply[named] {
+		found, err := a.src.Names(ctx)
+		rep := reply[named]{value: named{found, err}, keep: namedFor}
+		switch {
+		case err != nil:
+			rep.keep, rep.failed = failureKept, true
+		case a.kind.InPlace():
+			rep.keep = 0
+		}
+		return rep
+	})
+}
+
+// Entries lists the root ("") or a namespace: the names that trees and routers
+// state, and those that are recorded. It asks nobody for an entry of it, and
+// waits no longer than Config.LookupTimeout; what a source said last stands
+// for what it does not say in time. The entries are sorted by name; the error
+// is NotFound for a dir that no namespace can be, Interrupted if ctx ended.
+func (r *Resolver) Entries(ctx context.Context, dir string) ([]model.Entry, error) {
+	if dir != "" && !model.ValidEntry(dir) {
+		return nil, model.Errorf(model.NotFound, "%q can't be a namespace", dir)
+	}
+	g := gathering{r: r, dir: dir, settled: true, entries: make(map[string]model.Entry)}
+	limited, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout)
+	defer cancel()
+	looks := make([]look[named], len(r.askers))
+	for i, a := range r.askers {
+		if a.kind != model.Hub && (a.kind.InPlace() || !a.breaker.down()) {
+			looks[i] = a.enumerate()
+		}
+	}
+	told := make(map[string]bool)
+	for i, a := range r.askers {
+		found, fresh := a.awaitNames(limited, &looks[i])
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("listing %q: %w", dir, ctx.Err())
+		}
+		told[a.id] = fresh
+		g.settled = g.settled && (fresh || a.kind == model.Hub)
+		g.addAll(a, found)
+	}
+	g.addRecords(told)
+	return g.sorted(), nil
+}
+
+// awaitNames is what the source lists; fresh is false where it is only what it
+// listed last, or nothing.
+func (a *asker) awaitNames(ctx context.Context, l *look[named]) (found []model.Found, fresh bool) {
+	if got, have := l.poll(); have && got.err == nil {
+		return got.found, true
+	}
+	worth := !l.have && l.flight != nil && !l.silent && !a.breaker.down()
+	if worth && (l.stale == nil || a.kind.InPlace()) {
+		got, err := wait(ctx, l)
+		if err == nil && got.err == nil {
+			return got.found, true
+		}
+		if err != nil {
+			a.names.giveUp("", l.flight)
+		}
+	}
+	if l.stale != nil {
+		return l.stale.found, false
+	}
+	return nil, false
+}
+
+// A gathering collects the entries of one directory. What is added first wins.
+type gathering struct {
+	r       *Resolver
+	dir     string
+	settled bool
+	entries map[string]model.Entry
+	broken  []model.Entry // added last: any other source's is better
+}
+
+// addAll adds what one source lists, and the namespaces that it implies.
+func (g *gathering) addAll(a *asker, found []model.Found) {
+	for _, f := range found {
+		n, err := model.ParseName(f.Name)
+		if err != nil || !g.r.confine.allows(n, a.id, a.kind) {
+			continue
+		}
+		e := model.Entry{Kind: f.Kind, Source: a.id, ModTime: f.ModTime, Settled: g.settled}
+		if f.Broken == "" {
+			g.add(n, e)
+		} else if name, kind, ok := g.place(n, f.Kind); ok {
+			e.Name, e.Kind = name, kind
+			g.broken = append(g.broken, e)
+		}
+	}
+}
+
+// place says what a name is in the directory: itself, or the namespace that it
+// implies.
+func (g *gathering) place(n model.Name, kind model.EntryKind) (string, model.EntryKind, bool) {
+	switch {
+	case n.Org == g.dir:
+		return strings.TrimPrefix(n.String(), n.Org+"/"), kind, true
+	case g.dir == "":
+		return n.Org, model.Namespace, true
+	}
+	return "", 0, false
+}
+
+func (g *gathering) add(n model.Name, e model.Entry) {
+	name, kind, ok := g.place(n, e.Kind)
+	if !ok {
+		return
+	}
+	if _, have := g.entries[name]; have {
+		return
+	}
+	e.Name, e.Kind = name, kind
+	if kind == model.Namespace {
+		e.ModTime = time.Time{} // that of one model in it says nothing
+	}
+	g.entries[name] = e
+}
+
+// addRecords adds what is recorded of sources that list nothing now. What a
+// source did not list when it was asked is not there any more.
+func (g *gathering) addRecords(told map[string]bool) {
+	hs := g.r.records.headers()
+	slices.SortFunc(hs, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
+	for _, h := range hs {
+		a := g.r.asker(h.Source)
+		n, err := model.ParseName(h.Name)
+		gone := a == nil && (!h.Stored || h.Kind.InPlace())
+		if err != nil || gone || told[h.Source] && h.Kind != model.Hub || !g.r.confine.allows(n, h.Source, h.Kind) {
+			continue
+		}
+		n.Quant = ""
+		kind := model.ModelDir
+		if h.Kind.InPlace() && n.Org == "" && model.LooksLikeFile(n.Repo) {
+			kind = model.LooseFile
+		}
+		g.add(n, model.Entry{Kind: kind, Source: h.Source, ModTime: h.ModTime, Settled: g.settled && a != nil})
+	}
+}
+
+func (g *gathering) sorted() []model.Entry {
+	for _, e := range g.broken {
+		if _, have := g.entries[e.Name]; !have {
+			g.entries[e.Name] = e
+		}
+	}
+	list := make([]model.Entry, 0, len(g.entries))
+	for _, e := range g.entries {
+		list = append(list, e)
+	}
+	slices.SortFunc(list, func(a, b model.Entry) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
