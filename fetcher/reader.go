@@ -39,8 +39,8 @@ func (r *blobReader) ReadAt(_ context.Context, p []byte, off int64) (int, error)
 	return n, err
 }
 
-// Await follows fillReader.Await: everything is here.
-func (r *blobReader) Await(context.Context, int64, int64) error { return nil }
+// Ready follows fillReader.Ready: everything is here.
+func (r *blobReader) Ready(int64, int64) bool { return true }
 
 // A fillReader reads a file that is being fetched, and goes on on the same
 // data when it is complete.
@@ -85,19 +85,14 @@ func (r *fillReader) ReadAt(ctx context.Context, p []byte, off int64) (int, erro
 	return done, nil
 }
 
-// Await waits until [off, off+n) can be read without waiting, so that the
-// caller need not hold a buffer meanwhile. Where nothing can be stored it
-// returns at once, and ReadAt does the waiting. Errors are those of ReadAt.
-func (r *fillReader) Await(ctx context.Context, off, n int64) error {
-	n = min(n, r.l.Size()-off)
-	for n > 0 {
-		piece := min(n, (off/mostPiece+1)*mostPiece-off)
-		if _, err := r.l.await(ctx, nil, off, piece); err != nil {
-			return err
-		}
-		off, n = off+piece, n-piece
-	}
-	return nil
+// Ready reports whether [off, off+n) can be read without waiting, so that the
+// caller can let go of a buffer before it waits. It does no I/O.
+func (r *fillReader) Ready(off, n int64) bool {
+	l := r.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := blocksOf(min(off+n, l.size))
+	return l.phase == completed || l.board.have.nextMissing(off/blockSize, end) == end
 }
 
 // Size is the file's length; it is known by the time that a reader exists.

@@ -84,25 +84,33 @@ func TestRoomComesBack(t *testing.T) {
 	})
 }
 
-func TestAwait(t *testing.T) {
+// TestReady: a reader knows beforehand whether a read will wait.
+func TestReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, inMemory)
 		r.hub.SetLatency(50 * time.Millisecond)
-		c := hubtest.Pattern(5, 40*mib)
+		c := hubtest.Pattern(5, 40*mib+7)
 		v, file := r.one(c)
 		rd := r.open(v, file)
 		defer rd.Close()
-		a := rd.(interface {
-			Await(context.Context, int64, int64) error
-		})
-		must(t, a.Await(context.Background(), 20*mib+5, 6*mib))
-		began := time.Now()
-		readAt(t, rd, c, 20*mib+5, 6*mib)
-		if d := time.Since(began); d > 0 {
-			t.Errorf("a read after Await took %v", d)
+		ready := rd.(interface{ Ready(off, n int64) bool }).Ready
+		for _, off := range []int64{20*mib + 5, c.Size() - 5} {
+			if ready(off, 6*mib) {
+				t.Errorf("ready at %d before anything was read", off)
+			}
+			readAt(t, rd, c, off, int(min(6*mib, c.Size()-off)))
+			began := time.Now()
+			if !ready(off, 6*mib) {
+				t.Errorf("not ready at %d after it was read", off)
+			}
+			readAt(t, rd, c, off, int(min(6*mib, c.Size()-off)))
+			if d := time.Since(began); d > 0 {
+				t.Errorf("a read that was ready took %v", d)
+			}
 		}
-		must(t, a.Await(context.Background(), c.Size()-5, 100))
-		must(t, a.Await(context.Background(), c.Size()+5, 100))
+		if !ready(c.Size()+5, 100) {
+			t.Error("not ready beyond the end, where nothing is waited for")
+		}
 	})
 }
 

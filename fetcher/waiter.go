@@ -12,7 +12,7 @@ type waiter struct {
 	first   int64  // the block that bit 0 of need and got stands for
 	need    uint64 // blocks that are not here
 	got     uint64 // blocks that were copied into p because they could not be stored
-	p       []byte // the reader's buffer; nil if it only wants to know
+	p       []byte // the reader's buffer
 	stream  *stream
 	since   time.Time
 	hedged  time.Time // when a request was last made that doubles another
