@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -242,6 +243,42 @@ func TestAPresentBlockIsNeverWrittenAgain(t *testing.T) {
 			t.Fatalf("block %d is a mixture", from)
 		}
 	}
+}
+
+func TestTheSecondWriterOfABlockWaitsForTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t)
+		first, second := pattern(4, 3*bs), pattern(5, 3*bs)
+		p := openPart(t, s, PartID{Key: "at-x"}, 3*bs)
+		gen, err := p.beginWrite(span{0, 2}, 0, 2*bs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := false
+		go func() {
+			if err := p.WriteAt(second[bs:], bs); err != nil {
+				t.Error(err)
+			}
+			done = true
+		}()
+		write(t, p, first, 2*bs, 2*bs) // nothing, and it does not overlap
+		synctest.Wait()
+		if done || p.Present() != 0 {
+			t.Fatalf("the second writer did not wait: present %d", p.Present())
+		}
+		if err := p.writeRun(span{0, 2}, first[:2*bs], gen); err != nil {
+			t.Fatal(err)
+		}
+		p.endWrite(span{0, 2})
+		synctest.Wait()
+		got := make([]byte, 3*bs)
+		if _, err := p.ReadAt(got, 0); err != nil || !done {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, append(bytes.Clone(first[:2*bs]), second[2*bs:]...)) {
+			t.Fatal("a block that was present was written again")
+		}
+	})
 }
 
 func TestMismatchIsCorruptAndDiscardStartsOver(t *testing.T) {
