@@ -224,10 +224,3 @@ func (l *ledger) nextNode() uint64 { return atomic.AddUint64(&l.header().nextNod
 
 // nextHandle gives out a handle's number; none is ever given out twice.
 func (l *ledger) nextHandle() uint64 { return atomic.AddUint64(&l.header().nextHandle, 1) - 1 }
-
-// used is the size of the active half's content, in bytes.
-func (l *ledger) used() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return int(*l.end(l.active()))
-}

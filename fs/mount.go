@@ -3,6 +3,7 @@ package fs
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -187,9 +189,14 @@ func (mp *MountPoint) Unmount() error {
 	return nil
 }
 
+// fusermountWithin bounds what a stop waits for the helper.
+const fusermountWithin = time.Second
+
 func (mp *MountPoint) fusermount() error {
 	abortErr := mp.Abort()
-	out, err := exec.Command("fusermount3", "-u", "-z", mp.dir).CombinedOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), fusermountWithin)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "fusermount3", "-u", "-z", mp.dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w: %s", mp.dir, errors.Join(err, abortErr), bytes.TrimSpace(out))
 	}

@@ -27,9 +27,6 @@ const (
 	kindCtlFile             // a file in .modelfs, made anew for each open
 )
 
-// passthrough reports whether files of this kind are read by the kernel itself.
-func (k kind) passthrough() bool { return k == kindInPlace || k == kindBlob }
-
 func (k kind) isDir() bool { return k == kindRoot || k == kindDir || k == kindCtlDir }
 
 // A node is what one node id means to the kernel. All but the fields under

@@ -3,8 +3,8 @@ package resolver
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -68,7 +68,10 @@ func (f *fake) add(name string, files ...string) *model.Model {
 	for _, s := range files {
 		part := strings.Split(s, "=")
 		file := model.File{Path: part[0]}
-		fmt.Sscan(part[1], &file.Size)
+		var err error
+		if file.Size, err = strconv.ParseInt(part[1], 10, 64); err != nil {
+			panic(err)
+		}
 		if len(part) > 2 {
 			file.SHA256 = part[2]
 		}

@@ -22,10 +22,6 @@ func by(source string) answer        { return answer{source: source, kind: model
 func unsettled(source string) answer { return answer{source: source, kind: model.ModelDir} }
 
 func (a answer) in(d time.Duration) answer { a.took = d; return a }
-func (a answer) as(k model.EntryKind) answer {
-	a.kind = k
-	return a
-}
 
 func TestTheFirstSourceInOrderAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -476,6 +472,22 @@ func TestSourcesThatClaimWhatCantBe(t *testing.T) {
 			w.expect(c.name, c.want)
 		})
 	}
+}
+
+func TestATreeThatWasDownLongAgoIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.add("m", "a=1")
+		w.shared.add("m", "a=1")
+		w.shared.become(failing)
+		for i := range tripAfter {
+			w.look(fmt.Sprint("n", i))
+		}
+		w.expect("m", by("hub"))
+		w.shared.become(healthy)
+		w.shared.takes(10 * msec)
+		pass(retryAfter)
+		w.expect("m", by("shared").in(10*msec))
+	})
 }
 
 func TestAPanicIsAnUnknown(t *testing.T) {

@@ -104,15 +104,34 @@ func TestWhatWasComparedIsWhatIsShown(t *testing.T) {
 		w.mustView("m")
 		w.shared.add("m", "a.gguf=10")
 		w.mustView("m")
+		w.shared.become(failing)
 		w.router.add("m", "a.gguf=11")
 		pass(2 * time.Minute) // the router's old listing is good for one more answer
-		w.shared.become(hanging)
-		for range 5 {
-			if v, err := w.view("m"); err == nil && v.Files[0].Size != 10 {
-				t.Errorf("shows %d bytes of %s", v.Files[0].Size, v.Source)
-			}
+		q, o, err := w.resolve(t.Context(), model.Name{Repo: "m"}, 900*msec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(msec) // and is refreshed between the comparison and the view
+		if v, err := w.show(t.Context(), q, o, time.Second); err != nil || v.Files[0].Size != 10 {
+			t.Errorf("shows %+v, %v", v, err)
 		}
 		w.expect("m", unavailable)
+	})
+}
+
+func TestBytesOfAStandInDoNotMakeItTheRecordedSource(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.shared.add("m", "a.gguf=10")
+		w.router.add("m", "a.gguf=10")
+		w.mustView("m")
+		w.shared.become(failing)
+		w.Stored("m", w.mustView("m").Model)
+		w.hub.add("m", "a.gguf=11") // it ranks above the router, and below the share
+		pass(2 * time.Minute)
+		w.expect("m", unsettled("router"))
+		if e := w.explain("m"); e.Recorded.Source != w.shared.id {
+			t.Errorf("recorded: %+v", e.Recorded)
+		}
 	})
 }
 

@@ -3,7 +3,7 @@ package store
 import (
 	"context"
 	"errors"
-	"io/fs"
+	iofs "io/fs"
 	"slices"
 	"strings"
 
@@ -162,7 +162,7 @@ func (s *Store) verified(key model.Key, size int64) *content {
 func (s *Store) linkKey(from string, key model.Key, ino uint64) error {
 	name := blobName(key)
 	err := s.root.Link(from, name)
-	if !errors.Is(err, fs.ErrExist) {
+	if !errors.Is(err, iofs.ErrExist) {
 		return err
 	}
 	fi, err := s.root.Lstat(name)

@@ -4,7 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -69,7 +69,7 @@ func (s *Store) openContent(key model.Key, c *content, used time.Time) (*os.File
 	if errors.Is(err, unix.EPERM) { // O_NOATIME is the owner's privilege
 		f, err = s.root.Open(name)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return nil, diskError(err, "open %s", s.path(name))
 	}
 	if err == nil {

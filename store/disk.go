@@ -3,7 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"path"
 	"strings"
@@ -24,7 +24,7 @@ func diskError(err error, format string, args ...any) error {
 		kind = model.NoSpace
 	case errors.Is(err, unix.EROFS):
 		kind, hint = model.Denied, "; remount it writable or choose another --cache"
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, iofs.ErrPermission):
 		kind, hint = model.Denied, "; give this user the backing dir or choose another --cache"
 	}
 	return model.Errorf(kind, "%s: %w%s", fmt.Sprintf(format, args...), err, hint)
@@ -83,13 +83,13 @@ func (s *Store) path(name string) string { return path.Join(s.dir, name) }
 
 // remove removes a file that may be gone already.
 func (s *Store) remove(name string) error {
-	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.root.Remove(name); err != nil && !errors.Is(err, iofs.ErrNotExist) {
 		return diskError(err, "remove %s", s.path(name))
 	}
 	return nil
 }
 
-func inode(fi fs.FileInfo) uint64 {
+func inode(fi iofs.FileInfo) uint64 {
 	if st := statOf(fi); st != nil {
 		return st.Ino
 	}

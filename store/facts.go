@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
+	iofs "io/fs"
 	"path"
 	"strings"
 
@@ -67,7 +67,7 @@ func (f *Facts) Get(id string, v any) (bool, error) {
 // read reads a fact's file; nil where there is none or it is damaged.
 func (f *Facts) read(name string) (*fact, error) {
 	file, err := f.s.root.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
@@ -125,7 +125,7 @@ func (f *Facts) Each(fn func(id string, raw json.RawMessage)) error {
 		return f.err
 	}
 	entries, err := f.s.readDir(f.dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {

@@ -3,7 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -38,12 +38,12 @@ func (s *Store) checkLayout() error {
 	if err == nil {
 		return s.checkVersion(string(b))
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, iofs.ErrNotExist) {
 		return diskError(err, "read %s", s.path(versionFile))
 	}
 	for _, d := range ourDirs {
 		entries, err := s.readDir(d)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, iofs.ErrNotExist) {
 			return diskError(err, "read %s", s.path(d))
 		}
 		if len(entries) > 0 {
@@ -85,7 +85,7 @@ func (s *Store) makeLayout() error {
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new one.
-func (s *Store) replaceFile(name string, b []byte, perm fs.FileMode) error {
+func (s *Store) replaceFile(name string, b []byte, perm iofs.FileMode) error {
 	tmp := name + tempMark + randomHex()
 	if err := s.writeSynced(tmp, b, perm); err != nil {
 		_ = s.root.Remove(tmp)
@@ -98,7 +98,7 @@ func (s *Store) replaceFile(name string, b []byte, perm fs.FileMode) error {
 	return nil
 }
 
-func (s *Store) writeSynced(name string, b []byte, perm fs.FileMode) error {
+func (s *Store) writeSynced(name string, b []byte, perm iofs.FileMode) error {
 	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (s *Store) writeSynced(name string, b []byte, perm fs.FileMode) error {
 	return f.Sync()
 }
 
-func (s *Store) readDir(name string) ([]fs.DirEntry, error) {
+func (s *Store) readDir(name string) ([]iofs.DirEntry, error) {
 	d, err := s.root.Open(name)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -93,10 +93,10 @@ func (s *Store) linkName(blob, name string, ino uint64) error {
 			return err
 		}
 		err = s.root.Link(blob, name)
-		if errors.Is(err, fs.ErrExist) {
+		if errors.Is(err, iofs.ErrExist) {
 			err = s.replaceName(blob, name, ino)
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if !errors.Is(err, iofs.ErrNotExist) {
 			return err
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -18,7 +18,7 @@ func (s *Store) openFiles(id PartID, base string, size int64) (*Part, error) {
 	if err == nil {
 		return p, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, iofs.ErrNotExist) {
 		s.log.Warn("a download starts over: what there is of it can't be used", "key", id.Key, "source", id.Source, "error", err)
 	}
 	p, err = s.createFiles(id, base, size)
@@ -97,7 +97,7 @@ func randomUint() uint64 {
 }
 
 // resumeFiles opens an earlier part. Any error means that it can't be used;
-// it is fs.ErrNotExist where there is none.
+// it is iofs.ErrNotExist where there is none.
 func (s *Store) resumeFiles(id PartID, base string, size int64) (_ *Part, err error) {
 	var files []*os.File
 	defer func() {

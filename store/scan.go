@@ -2,7 +2,7 @@ package store
 
 import (
 	"encoding/json"
-	"io/fs"
+	iofs "io/fs"
 	"slices"
 	"strings"
 
@@ -38,7 +38,7 @@ func (s *Store) scanBlobs() error {
 // leftover; files that completion did not make are left alone.
 func (s *Store) scanNames() error {
 	var dirs []string
-	err := fs.WalkDir(s.root.FS(), namesDir, func(name string, d fs.DirEntry, err error) error {
+	err := iofs.WalkDir(s.root.FS(), namesDir, func(name string, d iofs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -1,18 +1,18 @@
 package store
 
 import (
-	"io/fs"
+	iofs "io/fs"
 	"syscall"
 	"time"
 )
 
-func statOf(fi fs.FileInfo) *syscall.Stat_t {
+func statOf(fi iofs.FileInfo) *syscall.Stat_t {
 	st, _ := fi.Sys().(*syscall.Stat_t)
 	return st
 }
 
 // accessTime is when a blob was last opened: OpenBlob sets it.
-func accessTime(fi fs.FileInfo) time.Time {
+func accessTime(fi iofs.FileInfo) time.Time {
 	if st := statOf(fi); st != nil {
 		return time.Unix(st.Atim.Unix())
 	}
@@ -20,7 +20,7 @@ func accessTime(fi fs.FileInfo) time.Time {
 }
 
 // diskBytes is what the file occupies.
-func diskBytes(fi fs.FileInfo) int64 {
+func diskBytes(fi iofs.FileInfo) int64 {
 	if st := statOf(fi); st != nil {
 		return st.Blocks * 512
 	}
