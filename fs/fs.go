@@ -64,6 +64,9 @@ type Config struct {
 	// .modelfs/explain/<name>.json. Both must be safe for concurrent use.
 	Status  func() any
 	Explain func(ctx context.Context, name string) any
+	// Stored is told, once for each open, that bytes of the model at path are
+	// here now; nil: nobody wants to know. It must not block.
+	Stored func(path string, m *model.Model)
 	// ColdDeny are the names of programs (as in /proc/<pid>/comm) whose opens
 	// of files that would have to be fetched are refused.
 	ColdDeny []string

@@ -14,6 +14,7 @@ type handle struct {
 	unique uint64       // of the request that made it, without uniqueResent
 	reader model.Reader // what READ gets its bytes from; nil for directories and a tree's passthrough files
 	dir    *listing     // of a directory
+	stored sync.Once    // says that bytes of it are here
 	pinned bool         // holds a reference on the node's passthrough registration
 
 	// inherited is not nil for an open that an earlier server answered: what it

@@ -110,7 +110,7 @@ func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node
 		}
 	}
 	m := &model.Model{Name: rec.Model, Source: rec.Source, Kind: rec.SourceKind, Revision: rec.Revision, Files: []model.File{f}}
-	n.bound = bound{&model.View{Model: m, Settled: true}, &m.Files[0]}
+	n.bound = bound{view: &model.View{Model: m, Settled: true}, file: &m.Files[0]}
 	return n, nil
 }
 

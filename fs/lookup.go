@@ -86,7 +86,7 @@ func (r *rawFS) entryNode(ctx context.Context, full string, entry model.Entry) (
 		return r.directory(full, role{model: full}, entry.ModTime), keep(entry.Settled), nil
 	case model.LooseFile:
 		if entry.View != nil && len(entry.View.Files) > 0 {
-			return r.file(ctx, entry.View, &entry.View.Files[0])
+			return r.file(ctx, bound{entry.View, &entry.View.Files[0], ""})
 		}
 	}
 	return nil, 0, model.Errorf(model.NotFound, "%s is nothing that can be shown", full)
@@ -101,7 +101,7 @@ func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name str
 	}
 	rel := join(in.sub, name)
 	if f := view.File(rel); f != nil {
-		n, timeout, err := r.file(ctx, view, f)
+		n, timeout, err := r.file(ctx, bound{view, f, in.model})
 		if err == nil && n.kind == kindCold {
 			n.remember(nameIn{parent.id, name})
 		}
@@ -117,12 +117,13 @@ func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name str
 }
 
 // file returns the node of a model's file.
-func (r *rawFS) file(ctx context.Context, v *model.View, f *model.File) (*node, time.Duration, error) {
+func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error) {
+	v, f := b.view, b.file
 	if f.Place != nil {
-		return r.placedFile(ctx, v, f)
+		return r.placedFile(ctx, b)
 	}
 	st := r.cfg.Content.State(v.Model, f)
-	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano()), bound: bound{v, f}}
+	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano()), bound: b}
 	n.key = nodeKey{path: string(f.Key), size: st.Size, modTime: f.ModTime.UnixNano()}
 	if st.Complete && r.passthrough.store() {
 		n.kind = kindBlob
@@ -140,12 +141,13 @@ func (r *rawFS) file(ctx context.Context, v *model.View, f *model.File) (*node, 
 
 // placedFile returns the node of a file that is read in place. Its entry is
 // never kept: the next open must see a file that replaced it.
-func (r *rawFS) placedFile(ctx context.Context, v *model.View, f *model.File) (*node, time.Duration, error) {
+func (r *rawFS) placedFile(ctx context.Context, b bound) (*node, time.Duration, error) {
+	f := b.file
 	st, err := f.Place.Stat(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
-	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), bound: bound{v, f}}
+	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), bound: b}
 	n.key = nodeKey{dev: st.Dev, ino: st.Ino}
 	if r.passthrough.usable(ctx, st.Dev, f.Place) {
 		n.kind = kindInPlace

@@ -62,6 +62,7 @@ type role struct {
 type bound struct {
 	view *model.View
 	file *model.File
+	path string // of the model in the mount; "" for a loose file, or after a restart
 }
 
 // nameIn is one entry of a directory.

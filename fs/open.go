@@ -160,6 +160,7 @@ func (r *rawFS) openBlob(ctx context.Context, h *handle, out *fuse.OpenOut) erro
 		return err
 	}
 	h.pinned = true
+	r.noteStored(h)
 	out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, id
 	return nil
 }
@@ -182,6 +183,18 @@ func (r *rawFS) openCold(ctx context.Context, h *handle, pid uint32, out *fuse.O
 	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return nil
+}
+
+// noteStored says once for each open that bytes of the file are here.
+func (r *rawFS) noteStored(h *handle) {
+	if r.cfg.Stored == nil {
+		return
+	}
+	h.stored.Do(func() {
+		if b := h.node.getBound(); b.path != "" {
+			r.cfg.Stored(b.path, b.view.Model)
+		}
+	})
 }
 
 // mayOpenCold refuses programs that read everything they find: an indexer

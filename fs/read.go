@@ -42,7 +42,11 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 			return 0, err
 		}
 	}
-	return readWaiting(ctx, tid, reader, buf, off)
+	n, err := readWaiting(ctx, tid, reader, buf, off)
+	if n > 0 && h.node.kind == kindCold {
+		r.noteStored(h)
+	}
+	return n, err
 }
 
 // readWaiting reads a range that may be on its way. The kernel sends an

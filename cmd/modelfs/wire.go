@@ -112,6 +112,7 @@ func (d *daemon) mountConfig() fs.Config {
 		MountPoint: d.point, Names: d.resolver, Content: d.fetcher,
 		Status:     func() any { return d.status() },
 		Explain:    func(ctx context.Context, name string) any { return d.resolver.Explain(ctx, name) },
+		Stored:     d.resolver.Stored,
 		ColdDeny:   d.cfg.ColdDeny,
 		AllowOther: os.Geteuid() == 0,
 		UID:        uint32(os.Getuid()), GID: uint32(os.Getgid()), //nolint:gosec // the kernel's ids are 32 bits
