@@ -25,8 +25,11 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(readerJob); text != "" {
-		os.Exit(runReader(text))
+	// The processes that tests need besides the daemon are this binary again.
+	for name, run := range map[string]func(string) int{readerJob: runReader, probeJobs: runProber, gateJob: runGate, survivorJob: runSurvivor} {
+		if text := os.Getenv(name); text != "" {
+			os.Exit(run(text))
+		}
 	}
 	os.Exit(run(m))
 }
@@ -37,7 +40,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the temporary directory
 	binary = filepath.Join(dir, "modelfs")
 	args := append([]string{"build", "-o", binary}, buildFlags...)
 	if out, err := exec.Command("go", append(args, "modelfs/cmd/modelfs")...).CombinedOutput(); err != nil {
@@ -69,12 +72,16 @@ func modelfsMounts() []string {
 	}
 	var found []string
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); strings.Contains(line, " fuse.modelfs ") && strings.Contains(f[4], "modelfs-it-") {
+		if f := strings.Fields(line); strings.Contains(line, " fuse.modelfs ") && strings.Contains(f[4], ownPrefix()) {
 			found = append(found, f[4])
 		}
 	}
 	return found
 }
+
+// ownPrefix begins the names of this process's directories: other people's
+// tests may run on the machine.
+func ownPrefix() string { return fmt.Sprintf("modelfs-it-%d-", os.Getpid()) }
 
 // A daemon is a running "modelfs mount".
 type daemon struct {
@@ -107,7 +114,7 @@ func (l *lockedBuffer) String() string {
 // t.TempDir because a lost mount must not fail its removal.
 func tempDir(t testing.TB, kind string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "modelfs-it-"+kind+"-")
+	dir, err := os.MkdirTemp("", ownPrefix()+kind+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +138,23 @@ func startOn(t testing.TB, mount, cache string, flags ...string) *daemon {
 	return d
 }
 
-// launch is start for daemons that may refuse.
+// launch is start for daemons that may refuse. As in a shell, settings of the
+// environment may come before the flags.
 func launch(t testing.TB, mount, cache string, flags ...string) (*daemon, error) {
 	t.Helper()
+	return launchBinary(t, binary, mount, cache, flags...)
+}
+
+func launchBinary(t testing.TB, binary, mount, cache string, flags ...string) (*daemon, error) {
+	t.Helper()
+	env := cleanEnv(t)
+	for len(flags) > 0 && !strings.HasPrefix(flags[0], "-") {
+		env, flags = append(env, flags[0]), flags[1:]
+	}
 	args := append([]string{"mount", "--cache", cache, "--log-level", "debug", "--log-format", "text"}, flags...)
 	d := &daemon{t: t, mount: mount, cache: cache, stderr: &lockedBuffer{}, exited: make(chan struct{})}
 	d.cmd = exec.Command(binary, append(args, mount)...)
-	d.cmd.Env = cleanEnv(t)
+	d.cmd.Env = env
 	d.cmd.Stderr = d.stderr
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
@@ -165,8 +182,12 @@ func launch(t testing.TB, mount, cache string, flags ...string) (*daemon, error)
 // cleanEnv is an environment without anything of the person who runs the
 // tests: no token, no proxy, a home of its own.
 func cleanEnv(t testing.TB) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HF_ENDPOINT=", "GOTRACEBACK=all"}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HF_ENDPOINT=", "GOTRACEBACK=all", noRaceSleep}
 }
+
+// noRaceSleep keeps the race detector from waiting a second at the end of each
+// process.
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
 // stop sends SIGTERM and checks that the daemon ends as promised: within two
 // seconds (with margin for a loaded machine), code 0, mount gone.
@@ -175,6 +196,9 @@ func (d *daemon) stop() {
 	select {
 	case <-d.exited:
 		_ = unix.Unmount(d.mount, unix.MNT_DETACH) // what a test killed
+		if d.t.Failed() {
+			d.t.Logf("the daemon ended before, %v; its log ends with:\n%s", d.cmd.ProcessState, tail(d.stderr.String()))
+		}
 		return
 	default:
 	}
@@ -233,16 +257,22 @@ func (d *daemon) path(elem ...string) string {
 	return filepath.Join(append([]string{d.mount}, elem...)...)
 }
 
-// control reads one of the control directory's files.
+// control reads one of the control directory's files, in one READ.
 func (d *daemon) control(name string) map[string]any {
 	d.t.Helper()
-	text, err := os.ReadFile(d.path(".modelfs", name))
+	f, err := os.Open(d.path(".modelfs", name))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	text := make([]byte, 1<<20)
+	n, err := f.Read(text)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	var v map[string]any
-	if err := json.Unmarshal(text, &v); err != nil {
-		d.t.Fatalf("%s: %v\n%s", name, err, text)
+	if err := json.Unmarshal(text[:n], &v); err != nil {
+		d.t.Fatalf("%s: %v\n%s", name, err, text[:n])
 	}
 	return v
 }

@@ -2,5 +2,17 @@
 
 package integration
 
+import "time"
+
 // buildFlags build the daemon as the tests are built.
 var buildFlags = []string{"-race"}
+
+// raceAllowance is added to promised times: see onTime.
+const raceAllowance = 3 * time.Second
+
+// patience is how long a daemon that is slow for the same reason may wait for
+// two thousand answers that are on their way.
+var patience = []string{"--lookup-timeout", "3900ms"}
+
+// raceEnabled says that everything here is several times slower.
+const raceEnabled = true

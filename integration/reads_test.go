@@ -3,14 +3,13 @@ package integration
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime/debug"
-	"slices"
 	"testing"
 	"unsafe"
 
@@ -31,15 +30,44 @@ type pattern struct {
 	size int64
 }
 
-func (p pattern) content() *hubtest.PatternContent { return hubtest.Pattern(p.seed, p.size) }
-func (p pattern) bytes() []byte                    { return hubtest.PatternAt(p.content(), 0, int(p.size)) }
+func (p pattern) content() hubtest.Content {
+	if p.seed == islands {
+		return islandsContent(p.size)
+	}
+	return hubtest.Pattern(p.seed, p.size)
+}
+
+func (p pattern) bytes() []byte { return hubtest.PatternAt(p.content(), 0, int(p.size)) }
+
+// islands is the seed of a content that is zeros but for islandSize bytes at
+// its start, at its end and around 4 GiB.
+const (
+	islands    = 0
+	islandSize = 1 << 20
+)
+
+func islandOffsets(size int64) []int64 {
+	return []int64{0, 4<<30 - islandSize/2, size - islandSize}
+}
+
+func islandsContent(size int64) hubtest.Content {
+	parts := make(map[int64][]byte)
+	for i, off := range islandOffsets(size) {
+		parts[off] = hubtest.PatternAt(hubtest.Pattern(uint64(i)+1, islandSize), 0, islandSize)
+	}
+	return hubtest.Sparse(size, parts)
+}
 
 // ways are the ways in which engines read a file.
 var ways = map[string]func(path string, want wanted) error{
 	"read": opened(checkSequential), "pread": opened(checkRandom), "direct": checkDirect,
+	"scattered":    opened(checkScattered),
 	"mmap-shared":  opened(func(f *os.File, w wanted) error { return checkMapping(f, w, unix.MAP_SHARED) }),
 	"mmap-private": opened(func(f *os.File, w wanted) error { return checkMapping(f, w, unix.MAP_PRIVATE) }),
 }
+
+// allWays are those that judge a file by themselves.
+var allWays = []string{"direct", "mmap-private", "mmap-shared", "pread", "read"}
 
 func opened(check func(*os.File, wanted) error) func(string, wanted) error {
 	return func(path string, want wanted) error {
@@ -63,6 +91,7 @@ type job struct {
 	Seed uint64
 	Size int64
 	Ways []string
+	Hold bool // wait for the end of standard input first
 }
 
 // runReader is the life of a reader process.
@@ -73,14 +102,26 @@ func runReader(text string) int {
 		return 2
 	}
 	debug.SetPanicOnFault(true)
+	endOnInterrupt()
+	if j.Hold {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+	}
 	code := 0
 	for _, way := range j.Ways {
-		if err := guarded(ways[way], j.Path, hubtest.Pattern(j.Seed, j.Size)); err != nil {
+		if err := guarded(ways[way], j.Path, pattern{j.Seed, j.Size}.content()); err != nil {
 			fmt.Printf("%s of %s: %v\n", way, j.Path, err)
 			code = 1
 		}
 	}
 	return code
+}
+
+// endOnInterrupt makes SIGINT end this process wherever it is, as it ends one
+// that isn't written in Go: Go's own handler runs on a thread that may be
+// waiting in the kernel.
+func endOnInterrupt() {
+	var byDefault [4]uint64 // struct kernel_sigaction: handler, flags, restorer, mask
+	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGINT), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
 }
 
 // guarded turns a SIGBUS into an error.
@@ -96,11 +137,15 @@ func guarded(check func(string, wanted) error, path string, want wanted) (err er
 // reader makes the command that reads a file in the given ways, or in all.
 func reader(path string, want pattern, how ...string) *exec.Cmd {
 	if len(how) == 0 {
-		how = slices.Sorted(maps.Keys(ways))
+		how = allWays
 	}
-	text, _ := json.Marshal(job{path, want.seed, want.size, how})
+	return readerFor(job{Path: path, Seed: want.seed, Size: want.size, Ways: how})
+}
+
+func readerFor(j job) *exec.Cmd {
+	text, _ := json.Marshal(j)
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), readerJob+"="+string(text))
+	cmd.Env = append(os.Environ(), noRaceSleep, readerJob+"="+string(text))
 	return cmd
 }
 
@@ -140,7 +185,7 @@ func checkSequential(f *os.File, want wanted) error {
 }
 
 func compareAt(got, exp []byte, want wanted, off int64) error {
-	if _, err := want.ReadAt(exp, off); err != nil && err != io.EOF {
+	if _, err := want.ReadAt(exp, off); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	if !bytes.Equal(got, exp) {
@@ -169,15 +214,26 @@ func checkRandom(f *os.File, want wanted) error {
 	return nil
 }
 
-// checkMapping maps at most 64 MiB at both ends of the file.
+// spot is how much is read at each of the spots of a file: both ends, and
+// around 4 GiB.
+const spot = 64 << 20
+
+func spots(size int64) []int64 {
+	list := []int64{0, max(0, (size-spot)&^4095)}
+	if size > 4<<30 {
+		list = append(list, 4<<30-spot/2)
+	}
+	return list
+}
+
+// checkMapping maps the spots.
 func checkMapping(f *os.File, want wanted, flags int) error {
-	const most = 64 << 20
 	if want.Size() == 0 {
 		return nil // mmap of nothing is EINVAL everywhere
 	}
 	size := want.Size()
-	for _, off := range []int64{0, max(0, (size-most)&^4095)} {
-		n := int(min(size-off, most))
+	for _, off := range spots(size) {
+		n := int(min(size-off, spot))
 		m, err := unix.Mmap(int(f.Fd()), off, n, unix.PROT_READ, flags)
 		if err != nil {
 			return err
@@ -193,9 +249,8 @@ func checkMapping(f *os.File, want wanted, flags int) error {
 	return nil
 }
 
-// checkDirect reads at most 64 MiB at both ends with aligned buffers.
+// checkDirect reads the spots with aligned buffers.
 func checkDirect(path string, want wanted) error {
-	const most = 64 << 20
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		return err
@@ -205,8 +260,8 @@ func checkDirect(path string, want wanted) error {
 	skip := int(-uintptr(unsafe.Pointer(&raw[0])) & 4095)
 	buf := raw[skip : skip+1<<20]
 	size := want.Size()
-	for _, from := range []int64{0, max(0, (size-most)&^4095)} {
-		for off := from; off < min(size, from+most); off += int64(len(buf)) {
+	for _, from := range spots(size) {
+		for off := from; off < min(size, from+spot); off += int64(len(buf)) {
 			n, err := f.ReadAt(buf, off)
 			if exp := min(size-off, int64(len(buf))); int64(n) != exp || err != nil && err != io.EOF {
 				return fmt.Errorf("at %d: got %d, want %d: %w", off, n, exp, err)
@@ -217,4 +272,26 @@ func checkDirect(path string, want wanted) error {
 		}
 	}
 	return nil
+}
+
+// checkScattered reads 200 ranges at once, 1 MiB apart.
+func checkScattered(f *os.File, want wanted) error {
+	errs := make(chan error)
+	const n = 200
+	for i := range n {
+		go func() {
+			got := make([]byte, 4096)
+			off := int64(i) << 20
+			_, err := f.ReadAt(got, off)
+			if err == nil {
+				err = compareAt(got, make([]byte, len(got)), want, off)
+			}
+			errs <- err
+		}()
+	}
+	var all []error
+	for range n {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }

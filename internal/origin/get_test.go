@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -302,6 +303,16 @@ func TestGetPause(t *testing.T) {
 			t.Fatalf("%+v, %v", a, err)
 		}
 	})
+}
+
+// A request that is not made because of a pause is no sign of an outage.
+func TestPausedIsThrottled(t *testing.T) {
+	var p pauses
+	p.set(pauseKey{class: "a"}, time.Minute)
+	var throttled interface{ Throttled() bool }
+	if err := p.check(pauseKey{class: "a"}); !errors.As(err, &throttled) || !throttled.Throttled() {
+		t.Errorf("got %v", err)
+	}
 }
 
 // What is paused is forgotten when it is over.

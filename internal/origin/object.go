@@ -20,6 +20,10 @@ const resolveTimeout = 30 * time.Second
 // Want is what is known of a remote file before it is asked for.
 type Want struct {
 	Size int64 // bytes, which every answer's total must equal; -1: unknown
+	// HeadOnly leaves a size unknown that the file's own site does not state in
+	// its answer to HEAD. Without it the first byte is asked for, for which a
+	// server without ranges sends the file.
+	HeadOnly bool
 }
 
 // Info is what the origin says of a file.

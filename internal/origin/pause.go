@@ -37,6 +37,9 @@ func (e *pausedError) Error() string {
 		e.left.Round(time.Second).String() + ", at " + time.Now().Add(e.left).Format(time.TimeOnly)
 }
 
+// Throttled says that this is no sign of an outage: the server answers.
+func (e *pausedError) Throttled() bool { return true }
+
 func (p *pauses) check(k pauseKey) error {
 	p.mu.Lock()
 	left := time.Until(p.until[k])

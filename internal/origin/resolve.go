@@ -45,7 +45,7 @@ func (o *Object) ask(ctx context.Context) (*location, error) {
 			continue
 		}
 		loc, err := o.locationOf(t, anonymous)
-		if err == nil && loc.info.Size < 0 && !(noHead && t.to == nil) {
+		if err == nil && loc.info.Size < 0 && (t.to != nil || !noHead && !o.want.HeadOnly) {
 			err = o.probe(ctx, loc)
 		}
 		if err == nil {

@@ -131,6 +131,35 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// Where only HEAD may be asked, a size that it does not state stays unknown,
+// unless the file is somewhere else.
+func TestResolveHeadOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNet(t)
+		unstated := func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush() }
+		n.serve("hub.test", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/here" {
+				unstated(w, r)
+				return
+			}
+			reply(302, "Location: http://cdn.test/f")(w, r)
+		})
+		n.serve("cdn.test", byMethod(unstated, reply(206, "Content-Range: bytes 0-0/5000")))
+		door := n.door()
+		for path, want := range map[string]int64{"/here": -1, "/there": 5000} {
+			info, err := door.Object("http://hub.test"+path, Want{Size: -1, HeadOnly: true}).Resolve(context.Background())
+			if err != nil || info.Size != want {
+				t.Errorf("%s: %+v, %v, want size %d", path, info, err, want)
+			}
+		}
+		for _, q := range n.requests() {
+			if strings.HasPrefix(q, "GET hub.test") {
+				t.Errorf("%s was asked", q)
+			}
+		}
+	})
+}
+
 func (f file) weak(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("ETag", `W/"x"`)
 	f.ServeHTTP(w, r)

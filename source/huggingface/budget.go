@@ -17,6 +17,18 @@ type budget struct {
 	endsAt time.Time  // of the window; zero while no answer has stated it
 }
 
+// A spentError is why the Hub was not asked.
+type spentError struct {
+	anew time.Time // when the next window begins
+}
+
+func (e *spentError) Error() string {
+	return "lookups of unknown names have spent half of the Hub's quota; it starts anew at " + e.anew.Format(time.TimeOnly)
+}
+
+// Throttled says that this is no sign of an outage.
+func (e *spentError) Throttled() bool { return true }
+
 // reserve spends one request, unless half is spent.
 func (b *budget) reserve(now time.Time) bool {
 	b.mu.Lock()

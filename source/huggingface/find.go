@@ -14,6 +14,7 @@ import (
 const (
 	classLookup  = "lookup" // may be refused by the budget; a 429 for it does not pause listings
 	classListing = "api"
+	classGate    = "resolve"
 
 	// maxInfo bounds a model's info: 100,000 names of 100 bytes and a chat
 	// template.
@@ -81,6 +82,9 @@ type repoInfo struct {
 	LastModified time.Time `json:"lastModified"`
 	Tags         []string  `json:"tags"`
 	Gated        any       `json:"gated"` // false, or "auto" or "manual"
+	Siblings     []struct {
+		Path string `json:"rfilename"`
+	} `json:"siblings"`
 }
 
 // info asks for the repository itself.
@@ -105,8 +109,35 @@ func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
 		return model.Found{}, model.Errorf(model.Denied,
 			"%s is gated: ask its authors for access at %s/%[1]s and set HF_TOKEN", info.ID, s.endpoint)
 	}
+	if info.gated() {
+		if err := s.admitted(ctx, info); err != nil {
+			return model.Found{}, err
+		}
+	}
 	s.memory.keepTags(info.ID+"@"+info.SHA, info.Tags)
 	return model.Found{Kind: model.ModelDir, Name: info.ID, Revision: info.SHA, ModTime: info.LastModified}, nil
+}
+
+// admitted is of kind Denied if the token does not open a gated repository.
+// Its info can be read by all; only asking for one of its files tells, so that
+// another source that has it may be asked. Whatever else the Hub answers is
+// found out when a file is opened.
+func (s *Source) admitted(ctx context.Context, info repoInfo) error {
+	for _, f := range info.Siblings {
+		if !model.ValidPath(f.Path) {
+			continue
+		}
+		// Not through get: files have a quota of their own.
+		ans, err := s.door.Get(ctx, s.fileURL(info.ID, info.SHA, f.Path), origin.GetOptions{Class: classGate, Head: true})
+		if err != nil {
+			return nil //nolint:nilerr // see above
+		}
+		if err := verdict(ans, false); model.IsKind(err, model.Denied) {
+			return err
+		}
+		return nil
+	}
+	return nil
 }
 
 func (i repoInfo) gated() bool { return i.Gated != nil && i.Gated != false && i.Gated != "" }
@@ -140,8 +171,7 @@ type answer struct {
 func (s *Source) lookup(ctx context.Context, address, name string, maxBody int64) (answer, error) {
 	charged := !s.memory.knows(name)
 	if charged && !s.budget.reserve(time.Now()) {
-		return answer{}, model.Errorf(model.Unavailable,
-			"lookups of unknown names have spent half of the Hub's quota; it starts anew at %s", s.budget.end().Format(time.TimeOnly))
+		return answer{}, model.Errorf(model.Unavailable, "%w", &spentError{s.budget.end()})
 	}
 	ans, err := s.get(ctx, address, origin.GetOptions{Class: classLookup, MaxBody: maxBody})
 	ans.charged = charged

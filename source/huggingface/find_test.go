@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,6 +203,38 @@ func TestBudget(t *testing.T) {
 		}
 		s.Close()
 	})
+}
+
+// What the budget refuses is no sign of an outage.
+func TestSpentIsThrottled(t *testing.T) {
+	stated := http.Header{}
+	stated.Set("RateLimit", `"api";r=1;t=300`)
+	stated.Set("RateLimit-Policy", `"fixed window";"api";q=2;w=300`)
+	s, _ := scripted(t, map[string]reply{"/api/models/org/a": {status: 404, code: "RepoNotFound", header: stated}})
+	_, _ = find(t, s, "org/a")
+	_, err := find(t, s, "org/b")
+	var throttled interface{ Throttled() bool }
+	if !model.IsKind(err, model.Unavailable) || !errors.As(err, &throttled) || !throttled.Throttled() {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The info of a gated repository can be read by all; a file tells whether the
+// token opens it.
+func TestGatedWithAToken(t *testing.T) {
+	hub := hubtest.New(t)
+	hub.AddRepo(hubtest.Repo{ID: "org/gated", Gated: "auto", Files: []hubtest.File{{Path: "../x"}, {Path: "a b.gguf", LFS: true, Content: hubtest.Text("x")}}})
+	hub.AddRepo(hubtest.Repo{ID: "org/empty", Gated: "auto"})
+	hub.Grant("friend", "org/gated")
+	hub.Grant("stranger")
+	for _, c := range []struct{ token, name, want string }{
+		{"", "org/gated", "denied"}, {"stranger", "org/gated", "denied"}, {"friend", "org/gated", "org/gated"}, {"stranger", "org/empty", "org/empty"},
+	} {
+		got, _, _ := strings.Cut(outcome(find(t, atHub(t, hub, c.token), c.name)), "@")
+		if got != c.want {
+			t.Errorf("%s with %q is %s, want %s", c.name, c.token, got, c.want)
+		}
+	}
 }
 
 func TestNoQuotaNoLimit(t *testing.T) {

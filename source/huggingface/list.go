@@ -114,6 +114,10 @@ func parseTree(body []byte) ([]treeEntry, error) {
 	return page, nil
 }
 
+func (s *Source) fileURL(id, commit, path string) string {
+	return s.endpoint + "/" + id + "/resolve/" + commit + "/" + escapePath(path)
+}
+
 // file makes a listing's entry a file. What is wrong with its path and size is
 // for model.Listing to say.
 func (s *Source) file(f model.Found, e treeEntry) model.File {
@@ -138,7 +142,7 @@ func (s *Source) file(f model.Found, e treeEntry) model.File {
 		// A commit's files never change, so where it lies says what it is.
 		file.Key = model.AtKey(s.endpoint, f.Name, f.Revision, e.Path, strconv.FormatInt(file.Size, 10), "")
 	}
-	file.URLs = []string{s.endpoint + "/" + f.Name + "/resolve/" + f.Revision + "/" + escapePath(e.Path)}
+	file.URLs = []string{s.fileURL(f.Name, f.Revision, e.Path)}
 	return file
 }
 

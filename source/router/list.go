@@ -192,15 +192,15 @@ func (l *lister) file(ctx context.Context, a artifact) (model.File, error) {
 }
 
 // addresses are where an artifact may be fetched: where the manifest says,
-// then the router's own copy, which only old ones have. Their route for files
-// takes one segment.
+// then the router's own copy, which only old ones have. Their route for blobs
+// states the length and the one for files, which takes one segment, does not.
 func (l *lister) addresses(a artifact) []*url.URL {
 	var raw []string
+	if l.old && l.alone && a.Name == "model.gguf" {
+		raw = append(raw, "/models/blob/"+l.name)
+	}
 	if l.old && model.ValidPath(a.Name) && !strings.Contains(a.Name, "/") {
 		raw = append(raw, "/models/registry/"+l.name+"/files/"+url.PathEscape(a.Name))
-		if l.alone && a.Name == "model.gguf" {
-			raw = append(raw, "/models/blob/"+l.name)
-		}
 	}
 	var urls []*url.URL
 	if u := address(a.URL); u != nil {

@@ -105,12 +105,12 @@ func TestManifest(t *testing.T) {
 		"old router, the Hub and its own copy": {
 			answers: oldGen(`{"files":[{"name":"model.gguf","url":"https://hub.test/Org/M/resolve/main/dir/m #1.Q4_K_M.gguf"}]}`),
 			want: []model.File{{Path: "model.gguf", Size: 1000, ModTime: modified, SHA256: sha, Key: model.SHA256Key(sha),
-				URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf"), files + "model.gguf", blob}}},
+				URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf"), blob, files + "model.gguf"}}},
 		},
 		"old router, the Hub is down": {
 			answers: oldGen(`{"files":[{"name":"model.gguf","url":"https://hub.test/down/m/resolve/main/x.gguf"}]}`),
-			infos:   map[string]origin.Info{blob: {Size: 5}},
-			want:    []model.File{{Path: "model.gguf", Size: 5, Key: "once", URLs: []string{blob, "https://hub.test/down/m/resolve/main/x.gguf", files + "model.gguf"}}},
+			infos:   map[string]origin.Info{blob: {Size: 5}, files + "model.gguf": {Size: -1}},
+			want:    []model.File{{Path: "model.gguf", Size: 5, Key: "once", URLs: []string{blob, files + "model.gguf", "https://hub.test/down/m/resolve/main/x.gguf"}}},
 		},
 		"old router, a blocked address": {
 			answers: oldGen(`{"files":[{"name":"a b.json","url":"https://cdn.test/a"},{"name":"model.gguf"}]}`),
@@ -263,7 +263,7 @@ func TestListAtRouter(t *testing.T) {
 			want := model.File{Path: "model.gguf", Size: weights.Size(), SHA256: weights.SHA256(), Key: model.SHA256Key(weights.SHA256()),
 				URLs: []string{hub.URL() + "/Org/M/resolve/" + at + "/M.Q4_K_M.gguf"}}
 			if gen == hubtest.OldGen {
-				want.URLs = append(want.URLs, r.URL()+"/v0/models/registry/org%2Fm/files/model.gguf", r.URL()+"/v0/models/blob/org%2Fm")
+				want.URLs = append(want.URLs, r.URL()+"/v0/models/blob/org%2Fm", r.URL()+"/v0/models/registry/org%2Fm/files/model.gguf")
 			}
 			if d := cmp.Diff([]model.File{want}, m.Files, cmpopts.IgnoreFields(model.File{}, "ModTime")); d != "" || m.Revision != at {
 				t.Errorf("revision %s\n%s", m.Revision, d)

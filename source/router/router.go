@@ -96,7 +96,7 @@ func New(c Config) (*Source, error) {
 	return &Source{
 		base: base,
 		door: door{get: c.Door.Get, resolve: func(ctx context.Context, url string) (origin.Info, error) {
-			return c.Door.Object(url, origin.Want{Size: -1}).Resolve(ctx)
+			return c.Door.Object(url, origin.Want{Size: -1, HeadOnly: true}).Resolve(ctx)
 		}},
 		hub:      c.Hub,
 		endpoint: strings.TrimRight(c.HubEndpoint, "/"),

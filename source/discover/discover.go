@@ -1,0 +1,123 @@
+// Package discover answers: which stores of other tools are on this machine,
+// and what is the layout of a directory?
+//
+// Invariants:
+//
+//  1. Stores never touches a network filesystem, FUSE or an automount point:
+//     each step of a path is looked at only after the mount table has said
+//     that it lies on a filesystem of this machine.
+//  2. Nothing is written, and nothing is read but two small files of LM Studio.
+//
+// It opens no store and lists no model.
+package discover
+
+import "path/filepath"
+
+// The kinds of store. They begin the IDs of their sources.
+const (
+	HFCache    = "hfcache"
+	Ollama     = "ollama"
+	LMStudio   = "lmstudio"
+	ModelScope = "modelscope"
+	LlamaCpp   = "llamacpp"
+	Docker     = "docker"
+	Node       = "node"
+)
+
+// A Store is a directory with a layout.
+type Store struct {
+	Kind   string // one of the kinds
+	Dir    string // absolute
+	From   string // what named it: a variable ("HF_HOME") or "default"
+	Remote string // not "": the type of the network filesystem it is said to be on. Nothing has been looked at there, not even whether the directory exists
+}
+
+// Stores are the stores at the configured and usual places, in the order in
+// which they should be believed, each directory once. env is os.Getenv, home
+// the home directory or "". A relative place is ignored.
+func Stores(env func(string) string, home string) []Store {
+	return find(env, home, readMounts("/proc/self/mountinfo"))
+}
+
+func find(env func(string) string, home string, m mounts) []Store {
+	var found []Store
+	seen := make(map[string]bool)
+	for _, s := range places(env, home, m) {
+		if !filepath.IsAbs(s.Dir) {
+			continue
+		}
+		s.Dir = filepath.Clean(s.Dir)
+		real, remote, ok := m.resolve(s.Dir)
+		if !ok || seen[real] {
+			continue
+		}
+		seen[real] = true
+		// A default on a network filesystem may not exist, and must not be
+		// asked; one that is configured is meant.
+		if remote != "" && s.From == byDefault {
+			continue
+		}
+		s.Remote = remote
+		if s.Kind == LlamaCpp && remote == "" {
+			if r, ok := Recognise(s.Dir); ok {
+				s.Kind = r.Kind
+			}
+		}
+		found = append(found, s)
+	}
+	return found
+}
+
+const byDefault = "default"
+
+// places are all that are worth a look.
+func places(env func(string) string, home string, m mounts) []Store {
+	var all []Store
+	add := func(kind, from, dir string, below ...string) {
+		if dir != "" {
+			all = append(all, Store{Kind: kind, From: from, Dir: filepath.Join(append([]string{expand(dir, home)}, below...)...)})
+		}
+	}
+	byEnv := func(kind, name string, below ...string) { add(kind, name, env(name), below...) }
+	inHome := func(kind string, below ...string) { add(kind, byDefault, home, below...) }
+
+	byEnv(HFCache, "HF_HUB_CACHE")
+	byEnv(HFCache, "HUGGINGFACE_HUB_CACHE")
+	byEnv(HFCache, "HF_HOME", "hub")
+	byEnv(HFCache, "XDG_CACHE_HOME", "huggingface", "hub")
+	inHome(HFCache, ".cache", "huggingface", "hub")
+
+	byEnv(LlamaCpp, "LLAMA_CACHE")
+	byEnv(LlamaCpp, "XDG_CACHE_HOME", "llama.cpp")
+	inHome(LlamaCpp, ".cache", "llama.cpp")
+
+	byEnv(Node, "XLLM_MODELS_DIR")
+	byEnv(Node, "LLM_NODE_MODELS_DIR")
+	byEnv(Node, "LLM_MODELS_DIR")
+	inHome(Node, ".xllm", "models")
+	inHome(Node, ".llmlb", "models")
+	inHome(Node, ".llm-router", "models")
+
+	all = append(all, lmStudio(home, m)...)
+
+	byEnv(ModelScope, "MODELSCOPE_CACHE")
+	inHome(ModelScope, ".cache", "modelscope")
+
+	byEnv(Ollama, "OLLAMA_MODELS")
+	inHome(Ollama, ".ollama", "models")
+	add(Ollama, byDefault, "/usr/share/ollama/.ollama/models")
+	add(Ollama, byDefault, "/var/lib/ollama/models")
+
+	byEnv(Docker, "MODELS_PATH")
+	inHome(Docker, ".docker", "models")
+	add(Docker, byDefault, "/var/lib/docker/volumes/docker-model-runner-models/_data")
+	return all
+}
+
+// expand replaces the ~ that the tools understand in their variables.
+func expand(dir, home string) string {
+	if home != "" && (dir == "~" || len(dir) > 1 && dir[:2] == "~/") {
+		return filepath.Join(home, dir[1:])
+	}
+	return dir
+}

@@ -1,0 +1,192 @@
+package discover
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// plant makes a tree. A path that ends in "/" is a directory, a content that
+// begins with "->" a link's target.
+func plant(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	for rel, content := range files {
+		p := filepath.Join(root, rel)
+		content = strings.ReplaceAll(content, "$ROOT", root)
+		must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		if strings.HasSuffix(rel, "/") {
+			must(t, os.MkdirAll(p, 0o755))
+		} else if link, ok := strings.CutPrefix(content, "->"); ok {
+			must(t, os.Symlink(link, p))
+		} else {
+			must(t, os.WriteFile(p, []byte(content), 0o644))
+		}
+	}
+	return root
+}
+
+// stores are what is found, as "kind dir from", without the root.
+func stores(root string, env map[string]string, m mounts) []string {
+	var out []string
+	for _, s := range find(func(k string) string { return strings.ReplaceAll(env[k], "$ROOT", root) }, filepath.Join(root, "home"), m) {
+		if !strings.HasPrefix(s.Dir, root) {
+			continue // a store of the machine that the test runs on
+		}
+		line := s.Kind + " " + strings.TrimPrefix(s.Dir, root) + " " + s.From
+		if s.Remote != "" {
+			line += " on " + s.Remote
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+func TestStores(t *testing.T) {
+	root := plant(t, map[string]string{
+		"home/.cache/huggingface/hub/":     "",
+		"home/.cache/llama.cpp/":           "",
+		"home/.ollama/models/":             "",
+		"home/.cache/modelscope/":          "",
+		"home/.docker/models/":             "",
+		"home/.lmstudio/models/":           "",
+		"home/.cache/lm-studio/models":     "a file",
+		"home/.xllm/models/":               "",
+		"srv/hf/hub/":                      "",
+		"srv/link":                         "->hf/hub",
+		"srv/abs":                          "->$ROOT/srv/hf/hub",
+		"srv/loop":                         "->loop",
+		"srv/new/models--a--b/":            "",
+		"srv/node/":                        "",
+		"elsewhere/lms/settings.json":      `{"downloadsFolder":"~/big/models"}`,
+		"elsewhere/lms/models/":            "",
+		"home/big/models/":                 "",
+		"net/hub/":                         "",
+		"net/home/.cache/huggingface/hub/": "",
+	})
+	defaults := []string{
+		"hfcache /home/.cache/huggingface/hub default", "llamacpp /home/.cache/llama.cpp default", "node /home/.xllm/models default",
+		"lmstudio /home/.lmstudio/models default", "modelscope /home/.cache/modelscope default", "ollama /home/.ollama/models default",
+		"docker /home/.docker/models default"}
+	if d := cmp.Diff(defaults, stores(root, nil, nil)); d != "" {
+		t.Errorf("defaults:\n%s", d)
+	}
+	for label, c := range map[string]struct {
+		env   map[string]string
+		first []string
+		m     mounts
+	}{
+		"HF_HOME":                 {env: map[string]string{"HF_HOME": "$ROOT/srv/hf"}, first: []string{"hfcache /srv/hf/hub HF_HOME"}},
+		"two names of one place":  {env: map[string]string{"HF_HUB_CACHE": "$ROOT/srv/link", "HF_HOME": "$ROOT/srv/hf", "HUGGINGFACE_HUB_CACHE": "$ROOT/srv/abs"}, first: []string{"hfcache /srv/link HF_HUB_CACHE"}},
+		"the default, configured": {env: map[string]string{"HF_HOME": "~/.cache/huggingface"}, first: []string{"hfcache /home/.cache/huggingface/hub HF_HOME"}},
+		"not there":               {env: map[string]string{"HF_HOME": "/nonexistent", "OLLAMA_MODELS": "relative", "LLAMA_CACHE": "$ROOT/srv/loop"}},
+		"a share that is meant":   {env: map[string]string{"HF_HUB_CACHE": "$ROOT/net/hub/none"}, m: mounts{"/": "ext4", root + "/net": "nfs4"}, first: []string{"hfcache /net/hub/none HF_HUB_CACHE on nfs4"}},
+		"new llama.cpp":           {env: map[string]string{"LLAMA_CACHE": "$ROOT/srv/new"}},
+	} {
+		got := stores(root, c.env, c.m)
+		if len(got) < len(c.first) || cmp.Diff(c.first, got[:len(c.first)]) != "" && c.first != nil {
+			t.Errorf("%s: %v, want first %v", label, got, c.first)
+		}
+		if len(c.first) == 0 && label == "not there" && cmp.Diff(defaults, got) != "" {
+			t.Errorf("%s: %v", label, got)
+		}
+		if label == "new llama.cpp" && got[1] != "hfcache /srv/new LLAMA_CACHE" {
+			t.Errorf("%s: %v", label, got)
+		}
+	}
+	must(t, os.WriteFile(filepath.Join(root, "home/.lmstudio-home-pointer"), []byte(root+"/elsewhere/lms\n"), 0o644))
+	want := append(append([]string{}, defaults[:3]...), "lmstudio /home/big/models LM Studio's settings", "lmstudio /elsewhere/lms/models default")
+	want = append(want, defaults[4:]...)
+	if d := cmp.Diff(want, stores(root, nil, nil)); d != "" {
+		t.Errorf("LM Studio's pointer:\n%s", d)
+	}
+}
+
+// A default place on a share is left alone: asking whether it exists could hang.
+func TestHomeOnAShare(t *testing.T) {
+	root := plant(t, map[string]string{"home/.cache/huggingface/hub/": "", "disk/": ""})
+	for _, m := range []mounts{{"/": "ext4", root + "/home": "nfs"}, {"/": "overlay", root + "/home/.cache": "fuse.sshfs"}, {"/": "nfs4"}} {
+		if got := stores(root, nil, m); got != nil {
+			t.Errorf("%v: %v", m, got)
+		}
+	}
+	must(t, os.Rename(filepath.Join(root, "home"), filepath.Join(root, "disk/home")))
+	must(t, os.Symlink(root+"/disk/home", filepath.Join(root, "home")))
+	if got := stores(root, nil, mounts{"/": "ext4", root + "/disk": "cifs"}); got != nil {
+		t.Errorf("through a link: %v", got)
+	}
+}
+
+func TestParseMounts(t *testing.T) {
+	m := parseMounts("22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n" +
+		"30 22 0:30 / /mnt/my\\040share rw - nfs4 srv:/x rw\n31 22 0:31 / /m rw master:1 - fuse.modelfs modelfs rw\nnonsense\n32 - -\n")
+	for p, want := range map[string]string{"/home": "", "/mnt/my share/x": "nfs4", "/mnt/my sharex": "", "/m": "fuse.modelfs", "/m/a/b": "fuse.modelfs", "/": ""} {
+		if got := m.remote(p); got != want {
+			t.Errorf("remote(%q) = %q, want %q", p, got, want)
+		}
+	}
+	if readMounts("/proc/self/mountinfo")["/"] == "" {
+		t.Error("this machine has no root filesystem")
+	}
+}
+
+func TestRecognise(t *testing.T) {
+	root := plant(t, map[string]string{
+		"hf/hub/models--a--b/refs/main":                       "x",
+		"datasets/datasets--a--b/":                            "",
+		"ollama/models/manifests/registry.ollama.ai/library/": "",
+		"ollama/models/blobs/":                                "",
+		"docker/models.json":                                  "{}",
+		"docker/layout.json":                                  "{}",
+		"docker2/manifests/sha256/":                           "",
+		"docker2/blobs/":                                      "",
+		"ms/models/a--b/snapshots/":                           "",
+		"ms2/hub/models/":                                     "",
+		"node/.etag_cache.json":                               "{}",
+		"llama/a_b_c.gguf":                                    "w",
+		"llama/a_b_c.gguf.etag":                               "e",
+		"llama2/manifest=a=b=latest.json":                     "{}",
+		".lmstudio/models/pub/model/m.gguf":                   "w",
+		"plain/gpt2/model.safetensors":                        "w",
+		"plain/org/model/m.gguf":                              "w",
+		"empty/":                                              "",
+	})
+	for dir, want := range map[string]string{
+		"hf/hub": "hfcache /hf/hub", "hf": "hfcache /hf/hub", "datasets": "hfcache /datasets", "ollama/models": "ollama /ollama/models",
+		"ollama": "ollama /ollama/models", "docker": "docker /docker", "docker2": "docker /docker2", "ms": "modelscope /ms", "ms2": "modelscope /ms2",
+		"node": "node /node", "llama": "llamacpp /llama", "llama2": "llamacpp /llama2", ".lmstudio/models": "lmstudio /.lmstudio/models",
+		".lmstudio": "lmstudio /.lmstudio/models", "plain": "", "plain/org": "", "empty": "", "none": "",
+	} {
+		got := ""
+		if s, ok := Recognise(filepath.Join(root, dir)); ok {
+			got = s.Kind + " " + strings.TrimPrefix(s.Dir, root)
+		}
+		if got != want {
+			t.Errorf("Recognise(%s) = %q, want %q", dir, got, want)
+		}
+	}
+}
+
+func FuzzParseMounts(f *testing.F) {
+	f.Add("22 1 254:0 / / rw - ext4 /dev/vda rw\n", "/x/y")
+	f.Add("1 2 3 4 /a\\040b - fuse.x", "/a b")
+	f.Fuzz(func(t *testing.T, table, path string) {
+		if filepath.IsAbs(path) {
+			parseMounts(table).remote(filepath.Clean(path))
+		}
+	})
+}

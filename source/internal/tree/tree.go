@@ -1,0 +1,173 @@
+// Package tree answers: what lies at a path below a directory, and never
+// outside of it?
+//
+// Invariants:
+//
+//  1. Nothing is written.
+//  2. No file outside the root is listed or opened, whatever the symbolic
+//     links say; links that end inside the root, or in a place that New was
+//     told to trust, are followed.
+//  3. Only ENOENT and its kin are NotFound. A root that is missing is NotFound
+//     for a local tree and Unavailable for a share, which may not be mounted
+//     yet; any other failure is Unavailable.
+//  4. What is remembered of a directory is used only while its identity,
+//     mtime and ctime are those that it was read under, and only if they were
+//     old by then: two changes within one tick of a coarse clock look alike.
+//     Sizes and times of files are never remembered.
+//
+// It does not know what a model is, and a call takes as long as the kernel does.
+package tree
+
+import (
+	"path"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"modelfs/internal/model"
+)
+
+// A Tree makes the system calls. Paths are slash-separated and relative to the
+// root; "." is the root. The root is opened anew each time (but see Hold): a
+// descriptor that is kept would hold a share that is being unmounted, or miss
+// one that was mounted over it. It is safe for concurrent use.
+type Tree struct {
+	root   string
+	within string // "", or a directory below root that paths are relative to
+	local  bool
+	trust  []string
+	held   int // descriptor of the directory that paths are relative to, or -1
+}
+
+// New makes the tree at root, an absolute path that need not exist. local says
+// that a missing root is an empty one. Symbolic links may also lead below the
+// directories of trust, absolute paths.
+func New(root string, local bool, trust ...string) *Tree {
+	return &Tree{root: root, local: local, trust: trust, held: -1}
+}
+
+// Hold is t with its root opened once, for one operation with many calls. The
+// caller calls release when it is over.
+func (t *Tree) Hold() (held *Tree, release func(), err error) {
+	fd, release, err := t.base()
+	if err != nil {
+		return nil, nil, t.failed("opening", ".", err)
+	}
+	h := *t
+	h.held = fd
+	return &h, release, nil
+}
+
+// Within is the tree below the directory at rel: its paths are relative to
+// rel, and what its links may lead to is below rel or trusted.
+func (t *Tree) Within(rel string) *Tree {
+	return &Tree{root: t.root, within: path.Join(t.within, rel), local: t.local, trust: t.trust, held: -1}
+}
+
+// At is the tree at another root, which Resolve returned as a base.
+func (t *Tree) At(base string) *Tree { return New(base, t.local) }
+
+// base opens the directory that paths are relative to. The error is a bare errno.
+func (t *Tree) base() (fd int, release func(), err error) {
+	if t.held >= 0 {
+		return t.held, func() {}, nil
+	}
+	fd, err = open(unix.AT_FDCWD, t.root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err == nil && t.within != "" {
+		top := Tree{root: t.root, local: t.local, trust: t.trust, held: fd}
+		fd, err = top.openBeneath(t.within, unix.O_PATH|unix.O_DIRECTORY)
+		unix.Close(top.held)
+	}
+	if err != nil {
+		return -1, nil, err
+	}
+	return fd, func() { unix.Close(fd) }, nil
+}
+
+// A Stamp is what tells whether a directory or a small file has changed.
+type Stamp struct {
+	dev, ino     uint64
+	mtime, ctime int64 // nanoseconds since 1970
+	size         int64
+}
+
+func stampOf(st *unix.Stat_t) Stamp {
+	return Stamp{dev: st.Dev, ino: st.Ino, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(), size: st.Size}
+}
+
+// ModTime is the modification time that was seen.
+func (s Stamp) ModTime() time.Time { return time.Unix(0, s.mtime) }
+
+// Same reports whether both are of one file or directory, changed or not.
+func (s Stamp) Same(o Stamp) bool { return s.dev == o.dev && s.ino == o.ino }
+
+// Root is the absolute path of the root.
+func (t *Tree) Root() string { return t.root }
+
+// Abs is the absolute path of rel, for people to read.
+func (t *Tree) Abs(rel string) string {
+	return filepath.Join(t.root, t.within, filepath.FromSlash(rel))
+}
+
+// stat follows links without asking where they lead: what is read under the
+// stamp is opened by openBeneath.
+func (t *Tree) stat(rel string, st *unix.Stat_t) error {
+	if t.within != "" && t.held < 0 {
+		return t.statBeneath(rel, st)
+	}
+	return ignoringEINTR(func() error {
+		if t.held >= 0 {
+			return unix.Fstatat(t.held, rel, st, 0)
+		}
+		return unix.Stat(t.Abs(rel), st)
+	})
+}
+
+// DirStamp is the stamp of the directory at rel.
+func (t *Tree) DirStamp(rel string) (Stamp, error) {
+	var st unix.Stat_t
+	if err := t.stat(rel, &st); err != nil {
+		return Stamp{}, t.failed("reading", rel, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return Stamp{}, t.failed("reading", rel, unix.ENOTDIR)
+	}
+	return stampOf(&st), nil
+}
+
+// FileStamp is the stamp of whatever is at rel, links followed.
+func (t *Tree) FileStamp(rel string) (Stamp, error) {
+	var st unix.Stat_t
+	if err := t.stat(rel, &st); err != nil {
+		return Stamp{}, t.failed("reading", rel, err)
+	}
+	return stampOf(&st), nil
+}
+
+// Stat is the identity of the regular file at rel, links followed. NotFound:
+// there is none inside the tree.
+func (t *Tree) Stat(rel string) (model.Stat, error) {
+	var st unix.Stat_t
+	if err := t.statBeneath(rel, &st); err != nil {
+		return model.Stat{}, t.failed("reading", rel, err)
+	}
+	return regular(rel, &st)
+}
+
+// statBeneath stats what is at rel, links followed as far as that is allowed.
+func (t *Tree) statBeneath(rel string, st *unix.Stat_t) error {
+	fd, err := t.openBeneath(rel, unix.O_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fstat(fd, st)
+}
+
+func regular(rel string, st *unix.Stat_t) (model.Stat, error) {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return model.Stat{}, model.Errorf(model.NotFound, "%s is not a regular file", rel)
+	}
+	return model.Stat{Dev: st.Dev, Ino: st.Ino, Size: st.Size, ModTime: time.Unix(0, st.Mtim.Nano())}, nil
+}

@@ -1,0 +1,266 @@
+// Package weights answers, from the names of files and very little content:
+// is there a model to load, and is it whole?
+//
+// Invariants:
+//
+//  1. Content is read only of indexes of sets and of weights files so small
+//     that they may be Git-LFS pointers.
+//  2. What a file says is bounded and checked before it is believed.
+//
+// It does no I/O of its own: a Reader does.
+package weights
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"modelfs/internal/model"
+)
+
+const (
+	// maxPointer is above the size of any Git-LFS pointer (about 130 bytes;
+	// the format allows 1024) and below that of any weights.
+	maxPointer = 1024
+
+	// maxIndex bounds the index of a set; those of the largest models have
+	// some 10 MB.
+	maxIndex = 64 << 20
+)
+
+const pointerStart = "version https://git-lfs"
+
+// endings are those of files that hold weights. The generic ones are also used
+// for other things, see Is.
+var endings = map[string]bool{".gguf": true, ".safetensors": true, ".onnx": true, ".llamafile": true, ".msgpack": true,
+	".h5": true, ".tflite": true, ".engine": true, ".plan": true, ".mlmodel": true, ".nemo": true,
+	".bin": true, ".pt": true, ".pth": true, ".ckpt": true}
+
+// notWeights begin the names of files that trainers save next to the weights
+// with the same endings.
+var notWeights = []string{"training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state"}
+
+// Is reports whether a file's name is that of something to load.
+func Is(name string) bool {
+	name = strings.ToLower(path.Base(name))
+	if !endings[path.Ext(name)] {
+		return false
+	}
+	return !slices.ContainsFunc(notWeights, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// IsGGUF reports whether a name ends as a GGUF file's does.
+func IsGGUF(name string) bool { return strings.EqualFold(path.Ext(name), ".gguf") }
+
+// IsProjector reports whether a name is that of a multimodal projector, which
+// is no model by itself.
+func IsProjector(name string) bool {
+	return strings.Contains(strings.ToLower(path.Base(name)), "mmproj")
+}
+
+// IsIndex reports whether a file lists the parts of a set.
+func IsIndex(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasSuffix(name, ".safetensors.index.json") || strings.HasSuffix(name, ".bin.index.json")
+}
+
+// IsMarker reports whether a file says that its directory is a model's.
+func IsMarker(name string) bool {
+	return name == "config.json" || name == "model_index.json" || IsIndex(name)
+}
+
+// partPattern is how parts of a set are named: prefix-00001-of-00003.ext.
+var partPattern = regexp.MustCompile(`^(.*)-([0-9]{5})-of-([0-9]{5})(\.[A-Za-z]+)$`)
+
+// Loose is the name of the model that a loose file is. Parts of a set and
+// projectors are none: alone they can't be loaded.
+func Loose(file string) (string, bool) {
+	if !Is(file) || partPattern.MatchString(file) || IsProjector(file) {
+		return "", false
+	}
+	stem := file[:len(file)-len(path.Ext(file))]
+	return stem, model.ValidEntry(stem)
+}
+
+// HasLabel reports whether a GGUF file's path carries the quantisation as a
+// word of its own, ignoring case: words end at '-', '.' and '/', because '_'
+// is part of the labels themselves (Q4_K is not Q4_K_M).
+func HasLabel(file, quant string) bool {
+	file, quant = strings.ToLower(file), strings.ToLower(quant)
+	for from := 0; from < len(file); {
+		i := strings.Index(file[from:], quant)
+		if i < 0 {
+			return false
+		}
+		start, end := from+i, from+i+len(quant)
+		if (start == 0 || isBreak(file[start-1])) && (end == len(file) || isBreak(file[end])) {
+			return true
+		}
+		from = start + 1
+	}
+	return false
+}
+
+func isBreak(c byte) bool { return c == '-' || c == '.' || c == '/' }
+
+// A Reader knows the files that are judged, by their paths in the model.
+type Reader interface {
+	// Size is the size of a file; NotFound if it is gone.
+	Size(file string) (int64, error)
+	// Head is the first n bytes of a file, or all of it.
+	Head(file string, n int64) ([]byte, error)
+}
+
+// Judge says why the files, sorted paths in a model, can't be loaded, or "".
+// With a quantisation only the GGUF files that carry it count, and NotFound
+// says that there is none. Other errors are the Reader's.
+func Judge(files []string, quant string, r Reader) (string, error) {
+	loads := selected(files, quant)
+	if len(loads) == 0 && quant != "" {
+		return "", model.Errorf(model.NotFound, "no GGUF file of %s", quant)
+	}
+	if len(loads) == 0 {
+		return "it holds no weights", nil
+	}
+	if missing := MissingPart(loads); missing != "" {
+		return missing, nil
+	}
+	for _, f := range loads {
+		if why, err := hollow(f, r); why != "" || err != nil {
+			return why, err
+		}
+	}
+	if quant != "" {
+		return "", nil
+	}
+	return judgeIndexes(files, r)
+}
+
+// selected are the weights among files that count for a name with quant.
+func selected(files []string, quant string) []string {
+	var loads []string
+	for _, f := range files {
+		if Is(f) && (quant == "" || IsGGUF(f) && HasLabel(f, quant)) {
+			loads = append(loads, f)
+		}
+	}
+	return loads
+}
+
+// MissingPart names the first missing part of a numbered set, as a reason, or "".
+func MissingPart(files []string) string {
+	have := make(map[string]bool, len(files))
+	for _, f := range files {
+		have[f] = true
+	}
+	for _, f := range files {
+		m := partPattern.FindStringSubmatch(f)
+		if m == nil {
+			continue
+		}
+		total, _ := strconv.Atoi(m[3])
+		// Stops at the first gap, so it looks no further than there are files.
+		for i := 1; i <= total; i++ {
+			if part := fmt.Sprintf("%s-%05d-of-%s%s", m[1], i, m[3], m[4]); !have[part] {
+				return fmt.Sprintf("%s of the set is missing", part)
+			}
+		}
+	}
+	return ""
+}
+
+// hollow says why a weights file holds no weights, or "". A file that is gone
+// by now is a reason too.
+func hollow(file string, r Reader) (string, error) {
+	size, err := r.Size(file)
+	switch {
+	case model.IsKind(err, model.NotFound):
+		return path.Base(file) + " is missing", nil
+	case err != nil:
+		return "", err
+	case size == 0:
+		return path.Base(file) + " is empty", nil
+	case size > maxPointer:
+		return "", nil
+	}
+	head, err := r.Head(file, int64(len(pointerStart)))
+	if err == nil && string(head) == pointerStart {
+		return path.Base(file) + " is a Git-LFS pointer, not the file itself; run git lfs pull", nil
+	}
+	return "", err
+}
+
+// judgeIndexes checks that each part that an index names is there.
+func judgeIndexes(files []string, r Reader) (string, error) {
+	for _, index := range files {
+		if !IsIndex(index) {
+			continue
+		}
+		raw, err := r.Head(index, maxIndex+1)
+		if err != nil {
+			return "", err
+		}
+		parts, err := ParseIndex(raw)
+		if err != nil {
+			return fmt.Sprintf("%s can't be used: %v", index, err), nil
+		}
+		for _, p := range parts {
+			part := path.Join(path.Dir(index), p)
+			if _, ok := slices.BinarySearch(files, part); !ok {
+				return fmt.Sprintf("%s of the set is missing", part), nil
+			}
+			if why, err := hollow(part, r); why != "" || err != nil {
+				return why, err
+			}
+		}
+	}
+	return "", nil
+}
+
+// ParseIndex lists the parts that the index of a set names, sorted. The error
+// is of kind Invalid.
+func ParseIndex(raw []byte) ([]string, error) {
+	if len(raw) > maxIndex {
+		return nil, model.Errorf(model.Invalid, "it is larger than %d bytes", maxIndex)
+	}
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return nil, model.Errorf(model.Invalid, "%w", err)
+	}
+	parts := make(map[string]bool)
+	for _, p := range index.WeightMap {
+		if !model.ValidPath(p) {
+			return nil, model.Errorf(model.Invalid, "it names the part %q", p)
+		}
+		parts[p] = true
+	}
+	return slices.Sorted(maps.Keys(parts)), nil
+}
+
+// maxParts bounds the parts of a set that Parts names.
+const maxParts = 1000
+
+// Parts are the names of all parts of the numbered set that file is one of, or
+// nil.
+func Parts(file string) []string {
+	m := partPattern.FindStringSubmatch(file)
+	if m == nil {
+		return nil
+	}
+	total, err := strconv.Atoi(m[3])
+	if err != nil || total > maxParts {
+		return nil
+	}
+	parts := make([]string, total)
+	for i := range parts {
+		parts[i] = fmt.Sprintf("%s-%05d-of-%s%s", m[1], i+1, m[3], m[4])
+	}
+	return parts
+}
