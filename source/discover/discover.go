@@ -11,7 +11,12 @@
 // It opens no store and lists no model.
 package discover
 
-import "path/filepath"
+import (
+	"errors"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
 
 // The kinds of store. They begin the IDs of their sources.
 const (
@@ -53,8 +58,9 @@ func find(env func(string) string, home string, m mounts) []Store {
 		}
 		seen[real] = true
 		// A default on a network filesystem may not exist, and must not be
-		// asked; one that is configured is meant.
-		if remote != "" && s.From == byDefault {
+		// asked; one that may not be read could only refuse every name. One
+		// that is configured is meant.
+		if s.From == byDefault && (remote != "" || !readable(s)) {
 			continue
 		}
 		s.Remote = remote
@@ -69,6 +75,21 @@ func find(env func(string) string, home string, m mounts) []Store {
 }
 
 const byDefault = "default"
+
+// readable reports whether a store of this machine may be read: other users'
+// services keep theirs to themselves.
+func readable(s Store) bool {
+	dirs := []string{s.Dir}
+	if s.Kind == Ollama {
+		dirs = append(dirs, filepath.Join(s.Dir, "manifests"))
+	}
+	for _, d := range dirs {
+		if errors.Is(unix.Access(d, unix.R_OK|unix.X_OK), unix.EACCES) {
+			return false
+		}
+	}
+	return true
+}
 
 // places are all that are worth a look.
 func places(env func(string) string, home string, m mounts) []Store {
