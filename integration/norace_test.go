@@ -10,6 +10,3 @@ const raceAllowance = 0
 
 // patience is for daemons with the race detector; this one keeps its promise.
 var patience []string
-
-// raceEnabled says that everything here is several times slower.
-const raceEnabled = false

@@ -13,6 +13,3 @@ const raceAllowance = 3 * time.Second
 // patience is how long a daemon that is slow for the same reason may wait for
 // two thousand answers that are on their way.
 var patience = []string{"--lookup-timeout", "3900ms"}
-
-// raceEnabled says that everything here is several times slower.
-const raceEnabled = true

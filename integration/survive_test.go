@@ -176,7 +176,7 @@ func (d *daemon) server() int {
 // bytes that were on their way.
 func survive(t *testing.T, lost int64, disturb func(d *daemon), prefix ...string) {
 	size := int64(2 << 30)
-	if raceEnabled {
+	if racing {
 		size = 256 << 20 // the same moments, at the race detector's speed
 	}
 	seed := rand.Uint64()
@@ -194,7 +194,7 @@ func survive(t *testing.T, lost int64, disturb func(d *daemon), prefix ...string
 	}
 	for i := range int64(10) {
 		at := size*i/10 + rnd.Int64N(size/10)
-		waitFor(t, "the download to come to the next disturbance", func() bool { return hub.BytesSent("org/m/w.bin") >= at })
+		eventually(t, "the download to come to the next disturbance", patient, func() bool { return hub.BytesSent("org/m/w.bin") >= at })
 		disturb(d)
 	}
 	for _, wait := range waits {
@@ -205,20 +205,8 @@ func survive(t *testing.T, lost int64, disturb func(d *daemon), prefix ...string
 	}
 }
 
-// waitFor polls a condition, which a test must not do in a tighter loop.
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(2 * time.Minute)
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited two minutes for %s", what)
-		}
-	}
-}
+// patient is for waits that say nothing about speed.
+const patient = 2 * time.Minute
 
 // What is lost with a server: what its connections had received and not yet
 // written, and where it stood still before, what filled their buffers.
@@ -268,7 +256,7 @@ func TestAThousandDescriptorsSurvive(t *testing.T) {
 	shared := writeTree(t, map[string][]byte{"s/model.gguf": pattern{4, 1 << 20}.bytes()})
 	d := start(t, append(hubFlags(hub), "--fill", "touched", "--local", local, "--shared", shared)...)
 	checkReads(t, d.path("org/m/complete.bin"), pattern{1, 3 << 20}, "read")
-	waitFor(t, "the small file to be complete", func() bool {
+	eventually(t, "the small file to be complete", patient, func() bool {
 		f, err := os.Open(d.path("org/m/complete.bin"))
 		if err != nil {
 			t.Fatal(err)
@@ -296,7 +284,7 @@ func TestAThousandDescriptorsSurvive(t *testing.T) {
 	}
 	before := d.server()
 	signalServer(unix.SIGKILL)(d)
-	waitFor(t, "another server", func() bool { return d.server() != before })
+	eventually(t, "another server", patient, func() bool { return d.server() != before })
 	for i, h := range open {
 		off := int64(i) * 1000 % (h.want.size - 4096)
 		got := make([]byte, 4096)
@@ -315,7 +303,7 @@ func TestAThousandDescriptorsSurvive(t *testing.T) {
 			t.Errorf("closing %s: %v", h.f.Name(), err)
 		}
 	}
-	waitFor(t, "the handles to be released", func() bool {
+	eventually(t, "the handles to be released", patient, func() bool {
 		m := field(d.control("status.json"), "mount")
 		return field(m, "handles").(float64) <= 1 && field(m, "backing_files").(float64) == 0 // 1: the control file
 	})
@@ -375,7 +363,7 @@ func TestTheServerEndsWithItsSupervisor(t *testing.T) {
 	defer f.Close()
 	pid := d.server()
 	d.kill()
-	waitFor(t, "the server to end", func() bool { return unix.Kill(pid, 0) != nil })
+	eventually(t, "the server to end", patient, func() bool { return unix.Kill(pid, 0) != nil })
 	if err := checkSequential(f, pattern{3, 1 << 20}.content()); err != nil {
 		t.Errorf("a passthrough reader: %v", err)
 	}
