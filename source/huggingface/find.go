@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	classLookup  = "lookup" // may be refused by the budget; a 429 for it does not pause listings
+	classLookup  = "lookup" // of names, perhaps unknown ones; a 429 for it does not pause listings
 	classListing = "api"
 	classGate    = "resolve"
 
@@ -24,8 +24,29 @@ const (
 	maxAuthor = 1 << 20
 )
 
-// find is Find, once for all who ask.
+// find is Find, once for all who ask. A name that was never seen present is
+// charged to the budget, until it turns out to be present.
 func (s *Source) find(ctx context.Context, n model.Name) (model.Found, error) {
+	name := n.Path()
+	if s.memory.knows(name) {
+		return s.ask(ctx, n)
+	}
+	requests := 1
+	if n.Org == "" {
+		requests = 2
+	}
+	if err := s.budget.reserve(requests, time.Now()); err != nil {
+		return model.Found{}, model.Errorf(model.Unavailable, "%w", err)
+	}
+	found, err := s.ask(ctx, n)
+	if s.memory.knows(name) {
+		s.budget.refund(requests)
+	}
+	return found, err
+}
+
+// ask makes the one request for a repository or the two for a name of one part.
+func (s *Source) ask(ctx context.Context, n model.Name) (model.Found, error) {
 	if n.Org != "" {
 		return s.info(ctx, n)
 	}
@@ -47,7 +68,7 @@ func (s *Source) find(ctx context.Context, n model.Name) (model.Found, error) {
 // author asks whether name has models. listed is false if the endpoint does
 // not know that question; org is the name as the Hub spells it, "" for none.
 func (s *Source) author(ctx context.Context, name string) (listed bool, org string, err error) {
-	ans, err := s.lookup(ctx, s.endpoint+"/api/models?author="+url.QueryEscape(name)+"&limit=1", name, maxAuthor)
+	ans, err := s.get(ctx, s.endpoint+"/api/models?author="+url.QueryEscape(name)+"&limit=1", origin.GetOptions{Class: classLookup, MaxBody: maxAuthor})
 	if err != nil {
 		return false, "", err
 	}
@@ -71,7 +92,7 @@ func (s *Source) author(ctx context.Context, name string) (listed bool, org stri
 	if !two || !strings.EqualFold(org, name) || !model.ValidRepoPart(org) {
 		return false, "", nil
 	}
-	s.present(name, ans)
+	s.memory.know(name)
 	return true, org, nil
 }
 
@@ -93,7 +114,7 @@ func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
 	if n.Revision != "" {
 		address += "/revision/" + url.PathEscape(n.Revision)
 	}
-	ans, err := s.lookup(ctx, address, n.Path(), maxInfo)
+	ans, err := s.get(ctx, address, origin.GetOptions{Class: classLookup, MaxBody: maxInfo})
 	if err != nil {
 		return model.Found{}, err
 	}
@@ -104,7 +125,7 @@ func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
 	if err != nil {
 		return model.Found{}, err
 	}
-	s.present(n.Path(), ans)
+	s.memory.know(n.Path())
 	if info.gated() && ans.anonymous {
 		return model.Found{}, model.Errorf(model.Denied,
 			"%s is gated: ask its authors for access at %s/%[1]s and set HF_TOKEN", info.ID, s.endpoint)
@@ -164,26 +185,6 @@ func parseInfo(body []byte) (repoInfo, error) {
 type answer struct {
 	*origin.Answer
 	anonymous bool // without a token
-	charged   bool // to the budget of lookups
-}
-
-// lookup asks about name, within the budget of names that are not known.
-func (s *Source) lookup(ctx context.Context, address, name string, maxBody int64) (answer, error) {
-	charged := !s.memory.knows(name)
-	if charged && !s.budget.reserve(time.Now()) {
-		return answer{}, model.Errorf(model.Unavailable, "%w", &spentError{s.budget.end()})
-	}
-	ans, err := s.get(ctx, address, origin.GetOptions{Class: classLookup, MaxBody: maxBody})
-	ans.charged = charged
-	return ans, err
-}
-
-// present records that name is there: asking about it is not charged.
-func (s *Source) present(name string, ans answer) {
-	s.memory.know(name)
-	if ans.charged {
-		s.budget.refund()
-	}
 }
 
 // get makes one request, once more without the token if the Hub calls it bad.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -163,43 +164,88 @@ func TestBadTokenIsLeftOut(t *testing.T) {
 	})
 }
 
-// Unknown names may spend half of the quota; known ones are not charged.
+// stating is the header of a Hub with a quota.
+func stating(quota int, window time.Duration) http.Header {
+	h := http.Header{}
+	h.Set("RateLimit", fmt.Sprintf(`"api";r=%d;t=300`, quota))
+	h.Set("RateLimit-Policy", fmt.Sprintf(`"fixed window";"api";q=%d;w=%d`, quota, int(window/time.Second)))
+	return h
+}
+
+// typos asks for 300 names that nobody has, and says how many of them the Hub
+// was asked about.
+func typos(t *testing.T, s *Source, format string) (absent int) {
+	t.Helper()
+	for i := range 300 {
+		_, err := find(t, s, fmt.Sprintf(format, i))
+		switch {
+		case model.IsKind(err, model.NotFound):
+			absent++
+		case !model.IsKind(err, model.Unavailable):
+			t.Errorf("a typo: %v", err)
+		}
+	}
+	return absent
+}
+
+// Of a quota of 500, unknown names may spend 125 at once and one more each
+// 2.4 s; known ones are not charged, and a new one gets through.
 func TestBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stated := http.Header{}
-		stated.Set("RateLimit", `"api";r=19;t=300`)
-		stated.Set("RateLimit-Policy", `"fixed window";"api";q=20;w=300`)
-		answers := map[string]reply{"/api/models/org/repo": {status: 200, body: infoOf("org/repo"), header: stated}}
-		for i := range 100 {
-			answers[fmt.Sprintf("/api/models/org/typo%d", i)] = reply{status: 404, code: "RepoNotFound", header: stated}
+		answers := map[string]reply{}
+		for _, id := range []string{"org/repo", "org/new", "org/newer", "single"} {
+			answers["/api/models/"+id] = reply{status: 200, body: infoOf(id), header: stating(500, 300*time.Second)}
+		}
+		for i := range 300 {
+			answers[fmt.Sprintf("/api/models?author=typo-%d&limit=1", i)] = reply{status: 200, body: "[]"}
 		}
 		s, door := scripted(t, answers)
-		ask := func(from, to int) (absent int) {
-			for i := from; i < to; i++ {
-				if _, err := find(t, s, fmt.Sprintf("org/typo%d", i)); model.IsKind(err, model.NotFound) {
-					absent++
-				} else if !model.IsKind(err, model.Unavailable) {
-					t.Errorf("typo %d: %v", i, err)
-				}
-			}
-			return absent
-		}
-		for range 30 { // present names cost the budget nothing
-			_, err := find(t, s, "org/repo")
+		for _, name := range slices.Repeat([]string{"org/repo"}, 30) { // present names cost the budget nothing
+			_, err := find(t, s, name)
 			must(t, err)
 		}
-		if got := ask(0, 30); got != 10 {
-			t.Errorf("%d unknown names were asked, want half of 20", got)
+		wantTypos := func(when string, want int) {
+			t.Helper()
+			if got := typos(t, s, "org/typo-%d"); got != want {
+				t.Errorf("%s %d unknown names were asked, want %d", when, got, want)
+			}
 		}
-		if _, err := find(t, s, "org/repo"); err != nil {
-			t.Errorf("a known name: %v", err)
+		wantTypos("at first", 125)
+		wantTypos("right after", 0)
+		_, err := find(t, s, "org/new")
+		if want := time.Now().Add(3 * time.Second).Format(time.TimeOnly); !model.IsKind(err, model.Unavailable) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a new name: %v, want one that says %s", err, want)
 		}
-		if got := len(door.asked); got != 41 {
-			t.Errorf("%d requests", got)
+		_, err = find(t, s, "org/repo")
+		must(t, err)
+		<-time.After(2400*time.Millisecond - 1)
+		wantTypos("a moment too early", 0)
+		<-time.After(1)
+		for _, name := range []string{"org/new", "org/newer"} { // a name that is there gives back what it took
+			_, err = find(t, s, name)
+			must(t, err)
 		}
-		<-time.After(301 * time.Second)
-		if got := ask(30, 60); got != 10 {
-			t.Errorf("%d unknown names were asked in the next window, want 10", got)
+		wantTypos("after 2.4 s", 1)
+		<-time.After(2400 * time.Millisecond)
+		if _, err = find(t, s, "single"); !model.IsKind(err, model.Unavailable) {
+			t.Errorf("a name that costs two requests, with one left: %v", err)
+		}
+		<-time.After(2400 * time.Millisecond)
+		_, err = find(t, s, "single")
+		must(t, err)
+		wantTypos("after 7.2 s", 2)
+		<-time.After(60 * time.Second)
+		wantTypos("a minute later", 25)
+		<-time.After(300*time.Second - 1)
+		wantTypos("after most of a window", 124)
+		<-time.After(time.Hour)
+		wantTypos("after an hour", 125)
+		<-time.After(time.Hour)
+		if got := typos(t, s, "typo-%d"); got != 62 {
+			t.Errorf("%d names of one part were asked about, want 62 with two requests each", got)
+		}
+		if got, want := len(door.asked), 30+125+1+2+1+2+2+25+124+125+124; got != want {
+			t.Errorf("%d requests, want %d", got, want)
 		}
 		s.Close()
 	})
@@ -207,10 +253,7 @@ func TestBudget(t *testing.T) {
 
 // What the budget refuses is no sign of an outage.
 func TestSpentIsThrottled(t *testing.T) {
-	stated := http.Header{}
-	stated.Set("RateLimit", `"api";r=1;t=300`)
-	stated.Set("RateLimit-Policy", `"fixed window";"api";q=2;w=300`)
-	s, _ := scripted(t, map[string]reply{"/api/models/org/a": {status: 404, code: "RepoNotFound", header: stated}})
+	s, _ := scripted(t, map[string]reply{"/api/models/org/a": {status: 404, code: "RepoNotFound", header: stating(2, 300*time.Second)}})
 	_, _ = find(t, s, "org/a")
 	_, err := find(t, s, "org/b")
 	var throttled interface{ Throttled() bool }

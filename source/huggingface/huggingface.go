@@ -9,7 +9,7 @@
 //     files can't come from two commits. Find and List of an org/repo model
 //     cost one request each, and one more for each further page of a listing.
 //  3. Lookups of names that were never seen present spend at most half of the
-//     quota that the Hub states.
+//     quota that the Hub states, and never all of that at once.
 //  4. Nothing that the Hub says is used unchecked: names, commits, hashes,
 //     paths, the address of the next page, and the length of everything.
 //  5. What was asked goes on being asked when its caller has left, for at most

@@ -66,8 +66,12 @@ func (s *script) get(ctx context.Context, url string, _ origin.GetOptions) (*ori
 	return &origin.Answer{Status: r.status, Header: r.header, URL: url, Body: []byte(r.body)}, nil
 }
 
-func (s *script) resolve(_ context.Context, url string) (origin.Info, error) {
-	s.note("HEAD " + url)
+func (s *script) resolve(_ context.Context, url string, want origin.Want) (origin.Info, error) {
+	if want.HeadOnly {
+		s.note("HEAD " + url)
+	} else {
+		s.note("resolve " + url)
+	}
 	info, ok := s.infos[url]
 	switch {
 	case !ok:
@@ -136,6 +140,7 @@ func (h fakeHub) List(_ context.Context, n model.Name, _ model.Found) (*model.Mo
 func atRouter(t testing.TB, r *hubtest.Router, hub *hubtest.Hub, key string) *Source {
 	t.Helper()
 	door, err := origin.New(origin.Config{
+		Allow:       []string{hub.CDN() + "/*"},
 		Endpoints:   []string{r.URL(), hub.URL()},
 		Credentials: []origin.Credential{{Base: r.URL(), Token: func() (string, error) { return key, nil }}},
 	})

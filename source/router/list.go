@@ -7,19 +7,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
 )
 
-const (
-	// maxAsking bounds the requests that one listing has under way.
-	maxAsking = 8
-
-	// maxRepos bounds the repositories that a manifest may point into, each of
-	// which costs the Hub's quota two requests. Real ones point into one or two.
-	maxRepos = 8
-)
+// maxAsking bounds the requests that one listing has under way.
+const maxAsking = 8
 
 // list is List, once for all who ask.
 func (s *Source) list(ctx context.Context, f model.Found, quant string) (*model.Model, error) {
@@ -35,7 +30,7 @@ func (s *Source) list(ctx context.Context, f model.Found, quant string) (*model.
 	if quant != "" && man.Quantization != "" && !strings.EqualFold(quant, man.Quantization) {
 		return nil, model.Errorf(model.NotFound, "the router has %s as %s, not %s", f.Name, man.Quantization, quant)
 	}
-	l := &lister{s: s, found: f, name: name, old: prefix == oldPrefix, alone: len(man.Files) == 1, repos: make(map[model.Name]repoAnswer)}
+	l := &lister{s: s, found: f, name: name, old: prefix == oldPrefix, alone: len(man.Files) == 1, repos: make(map[model.Name]repoAnswer), commits: make(map[model.Name]string)}
 	return l.model(ctx, man)
 }
 
@@ -46,12 +41,14 @@ type lister struct {
 	name  string // lower-case and escaped, as one segment
 	old   bool   // the router has files of its own
 	alone bool   // the manifest has one file only
-	repos map[model.Name]repoAnswer
-}
 
-type repoAnswer struct {
-	model *model.Model
-	err   error
+	// Set before files are asked about: the repositories that the manifest
+	// points into, and the answers of those that are not asked file by file.
+	into  []model.Name
+	repos map[model.Name]repoAnswer
+
+	mu      sync.Mutex            // guards commits
+	commits map[model.Name]string // of the repositories, as far as they are known
 }
 
 // model makes the model. It fails as a whole if something can't be asked: a
@@ -90,50 +87,6 @@ func transient(err error) bool {
 		return false
 	}
 	return true
-}
-
-// commit is the commit of the model's repository, if it has just one.
-func (l *lister) commit() string {
-	if len(l.repos) != 1 {
-		return ""
-	}
-	for _, r := range l.repos {
-		if r.model != nil {
-			return r.model.Revision
-		}
-	}
-	return ""
-}
-
-// askHub lists each repository that the manifest points into.
-func (l *lister) askHub(ctx context.Context, man *manifest) {
-	for _, a := range man.Files {
-		u := address(a.URL)
-		if u == nil {
-			continue
-		}
-		hf, ok := l.s.hubFile(u)
-		if _, asked := l.repos[hf.repo]; !ok || asked {
-			continue
-		}
-		if len(l.repos) >= maxRepos {
-			l.repos[hf.repo] = repoAnswer{err: model.Errorf(model.NotFound, "a manifest may point into %d repositories", maxRepos)}
-			continue
-		}
-		m, err := l.s.askRepo(ctx, hf.repo)
-		l.repos[hf.repo] = repoAnswer{m, err}
-	}
-}
-
-func (s *Source) askRepo(ctx context.Context, n model.Name) (*model.Model, error) {
-	found, err := s.hub.Find(ctx, n)
-	if err != nil {
-		return nil, err
-	}
-	if found.Kind != model.ModelDir {
-		return nil, model.Errorf(model.NotFound, "%s is not a repository", n)
-	}
-	return s.hub.List(ctx, n, found)
 }
 
 // outcome is a file, and why it is not known well enough, if it is not.
@@ -227,22 +180,6 @@ func (l *lister) pinnedAll(urls []*url.URL) []string {
 	return all
 }
 
-// atHub is what the Hub said of u; ok says that u is an address of the Hub.
-func (l *lister) atHub(u *url.URL) (f *model.File, ok bool, err error) {
-	hf, ok := l.s.hubFile(u)
-	if !ok {
-		return nil, false, nil
-	}
-	repo := l.repos[hf.repo]
-	if repo.err != nil {
-		return nil, true, repo.err
-	}
-	if f = repo.model.File(hf.path); f == nil {
-		return nil, true, model.Errorf(model.NotFound, "%s has no %s", hf.repo, hf.path)
-	}
-	return f, true, nil
-}
-
 // ask completes file with what u says of it.
 func (l *lister) ask(ctx context.Context, u *url.URL, file model.File) (model.File, error) {
 	var says model.File
@@ -253,11 +190,9 @@ func (l *lister) ask(ctx context.Context, u *url.URL, file model.File) (model.Fi
 	case ok:
 		says = *f
 	default:
-		info, err := l.s.door.resolve(ctx, u.String())
-		if err != nil {
+		if says, err = l.askFile(ctx, u, file.ModTime); err != nil {
 			return file, err
 		}
-		says = l.fromInfo(u, info, file)
 	}
 	if file.SHA256 != "" && says.SHA256 != "" && file.SHA256 != says.SHA256 {
 		return file, model.Errorf(model.Corrupt, "%s has another file than the manifest's digest says", u.Redacted())
@@ -272,18 +207,31 @@ func (l *lister) ask(ctx context.Context, u *url.URL, file model.File) (model.Fi
 	return says, nil
 }
 
-// fromInfo is a file as its own address describes it.
-func (l *lister) fromInfo(u *url.URL, info origin.Info, file model.File) model.File {
-	says := model.File{Size: info.Size, SHA256: info.SHA256, ModTime: file.ModTime, URLs: []string{u.String()}}
+// askFile is a file as its own address describes it. The Hub states all of
+// it; others, an old router above all, may state a length only with the whole
+// file, which is no reason to ask for that.
+func (l *lister) askFile(ctx context.Context, u *url.URL, modified time.Time) (model.File, error) {
+	hf, inRepo := l.s.hubFile(u)
+	info, err := l.s.door.resolve(ctx, u.String(), origin.Want{Size: -1, HeadOnly: !inRepo})
+	if err != nil {
+		return model.File{}, err
+	}
+	f := model.File{Size: info.Size, SHA256: info.SHA256, ModTime: modified, URLs: []string{u.String()}}
+	if inRepo && isSHA1(info.Commit) {
+		f.URLs[0] = l.s.pinned(hf, info.Commit)
+		err = l.at(hf.repo, info.Commit)
+	}
 	switch {
 	case info.SHA256 != "":
-		says.Key = model.SHA256Key(info.SHA256)
+		f.Key = model.SHA256Key(info.SHA256)
+	case inRepo && isSHA1(info.Validator) && info.Size >= 0:
+		f.GitSHA1, f.Key = info.Validator, model.GitKey(hf.repo.Path(), info.Validator, info.Size)
 	case info.Validator != "":
-		says.Key = model.AtKey(l.s.ID(), u.Scheme+"://"+u.Host, info.Commit, u.EscapedPath(), strconv.FormatInt(info.Size, 10), info.Validator)
+		f.Key = model.AtKey(l.s.ID(), u.Scheme+"://"+u.Host, info.Commit, u.EscapedPath(), strconv.FormatInt(info.Size, 10), info.Validator)
 	default:
-		says.Key = model.OnceKey()
+		f.Key = model.OnceKey()
 	}
-	return says
+	return f, err
 }
 
 // warn logs the files of a model that can't be used, once.

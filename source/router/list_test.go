@@ -2,6 +2,8 @@ package router
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -39,7 +41,28 @@ func theHub() fakeHub {
 	return fakeHub{"Org/M": m, "gpt2@v1": m, "down/m": nil}
 }
 
+// hubInfos is what the Hub says of single files.
+func hubInfos(more map[string]origin.Info) map[string]origin.Info {
+	gguf := origin.Info{Size: 1000, SHA256: sha, Validator: sha, Commit: commit}
+	infos := map[string]origin.Info{
+		hubURL + "/Org/M/resolve/main/dir/m%20%231.Q4_K_M.gguf":            gguf,
+		hubURL + "/gpt2/resolve/v1/dir/m%20%231.Q4_K_M.gguf?download=true": gguf,
+		hubURL + "/Org/M/resolve/main/config.json":                         {Size: 10, Validator: oid, Commit: commit},
+		hubURL + "/down/m/resolve/main/x.gguf":                             {Size: down},
+	}
+	maps.Copy(infos, more)
+	return infos
+}
+
+// configAs is config.json as the Hub lists it, under another name.
+func configAs(name string) model.File {
+	f := theHub()["Org/M"].Files[0]
+	f.Path = name
+	return f
+}
+
 func TestManifest(t *testing.T) {
+	inMain := func(p string) string { return hubURL + "/Org/M/resolve/main/" + p }
 	pinned := func(p string) string { return hubURL + "/Org/M/resolve/" + commit + "/" + p }
 	files := base + "/v0/models/registry/org%2Fm/files/"
 	blob := base + "/v0/models/blob/org%2Fm"
@@ -50,20 +73,30 @@ func TestManifest(t *testing.T) {
 	}{
 		"a file of the Hub, not escaped": {
 			answers: newGen(`{"format":"gguf","files":[{"name":"model.gguf","url":"https://hub.test/Org/M/resolve/main/dir/m #1.Q4_K_M.gguf"}]}`),
-			want:    []model.File{{Path: "model.gguf", Size: 1000, ModTime: modified, SHA256: sha, Key: model.SHA256Key(sha), URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf")}}},
+			want:    []model.File{{Path: "model.gguf", Size: 1000, SHA256: sha, Key: model.SHA256Key(sha), URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf")}}},
+		},
+		"a small file of the Hub": {
+			answers: newGen(`{"files":[{"name":"c","url":"https://hub.test/Org/M/resolve/main/config.json"}]}`),
+			want:    []model.File{{Path: "c", Size: 10, GitSHA1: oid, Key: model.GitKey("Org/M", oid, 10), URLs: []string{pinned("config.json")}}},
+		},
+		"more than a few files are listed": {
+			answers: newGen(`{"files":[{"name":"a","url":"https://hub.test/Org/M/resolve/main/config.json"},
+				{"name":"b","url":"https://hub.test/Org/M/resolve/main/config.json"},{"name":"c","url":"https://hub.test/Org/M/resolve/main/config.json"}]}`),
+			want: []model.File{configAs("a"), configAs("b"), configAs("c")},
 		},
 		"escaped, at a revision, canonical name": {
 			answers: newGen(`{"files":[{"name":"model.gguf","url":"https://hub.test/gpt2/resolve/v1/dir/m%20%231.Q4_K_M.gguf?download=true"}]}`),
-			want:    []model.File{{Path: "model.gguf", Size: 1000, ModTime: modified, SHA256: sha, Key: model.SHA256Key(sha), URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf")}}},
+			want: []model.File{{Path: "model.gguf", Size: 1000, SHA256: sha, Key: model.SHA256Key(sha),
+				URLs: []string{hubURL + "/gpt2/resolve/" + commit + "/dir/m%20%231.Q4_K_M.gguf"}}},
 		},
 		"all that is stated is taken": {
 			answers: newGen(`{"files":[{"name":"config.json","url":"https://hub.test/Org/M/resolve/main/config.json","digest":"SHA256:` + strings.ToUpper(sha) + `","size":10,
 				"priority":10,"runtimes":["x"],"chunk":1,"max_bps":2,"signature":{"name":"s","url":"u"},"optional":false}]}`),
-			want: []model.File{{Path: "config.json", Size: 10, SHA256: sha, Key: model.SHA256Key(sha), URLs: []string{pinned("config.json")}}},
+			want: []model.File{{Path: "config.json", Size: 10, SHA256: sha, Key: model.SHA256Key(sha), URLs: []string{inMain("config.json")}}},
 		},
 		"a digest that the Hub contradicts": {
 			answers: newGen(`{"files":[{"name":"model.gguf","digest":"` + sha2 + `","url":"https://hub.test/Org/M/resolve/main/dir/m #1.Q4_K_M.gguf"}]}`),
-			want:    []model.File{{Path: "model.gguf", Size: -1, SHA256: sha2, Key: model.SHA256Key(sha2), URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf")}}},
+			want:    []model.File{{Path: "model.gguf", Size: -1, SHA256: sha2, Key: model.SHA256Key(sha2), URLs: []string{inMain("dir/m%20%231.Q4_K_M.gguf")}}},
 		},
 		"a digest that is none": {
 			answers: newGen(`{"files":[{"name":"a","digest":"../x","size":3,"url":"https://cdn.test/a"}]}`),
@@ -86,6 +119,17 @@ func TestManifest(t *testing.T) {
 			infos:   map[string]origin.Info{"https://cdn.test/a": {Size: forbidden}},
 			want:    []model.File{{Path: "a", Size: -1, Key: "once", URLs: []string{"https://cdn.test/a"}}},
 		},
+		"refused by the Hub stays, alone": {
+			answers: newGen(`{"files":[{"name":"a","url":"https://hub.test/Org/M/resolve/main/config.json"},{"name":"b","url":"https://hub.test/Org/gated/resolve/main/b"}]}`),
+			infos:   map[string]origin.Info{hubURL + "/Org/gated/resolve/main/b": {Size: forbidden}},
+			want: []model.File{{Path: "a", Size: 10, GitSHA1: oid, Key: model.GitKey("Org/M", oid, 10), URLs: []string{pinned("config.json")}},
+				{Path: "b", Size: -1, Key: "once", URLs: []string{hubURL + "/Org/gated/resolve/main/b"}}},
+		},
+		"a mirror that states neither commit nor hash": {
+			answers: newGen(`{"files":[{"name":"a","url":"https://hub.test/Org/M/resolve/main/a"}]}`),
+			infos:   map[string]origin.Info{inMain("a"): {Size: 4, Validator: "v", Commit: "main"}},
+			want:    []model.File{{Path: "a", Size: 4, Key: model.AtKey("router:"+base, hubURL, "main", "/Org/M/resolve/main/a", "4", "v"), URLs: []string{inMain("a")}}},
+		},
 		"missing and optional": {
 			answers: newGen(`{"files":[{"name":"a","optional":true,"url":"https://cdn.test/a"},{"name":"b","url":"https://cdn.test/b"},
 				{"name":"c","optional":true,"url":"https://hub.test/Org/M/resolve/main/c"}]}`),
@@ -104,7 +148,7 @@ func TestManifest(t *testing.T) {
 		},
 		"old router, the Hub and its own copy": {
 			answers: oldGen(`{"files":[{"name":"model.gguf","url":"https://hub.test/Org/M/resolve/main/dir/m #1.Q4_K_M.gguf"}]}`),
-			want: []model.File{{Path: "model.gguf", Size: 1000, ModTime: modified, SHA256: sha, Key: model.SHA256Key(sha),
+			want: []model.File{{Path: "model.gguf", Size: 1000, SHA256: sha, Key: model.SHA256Key(sha),
 				URLs: []string{pinned("dir/m%20%231.Q4_K_M.gguf"), blob, files + "model.gguf"}}},
 		},
 		"old router, the Hub is down": {
@@ -124,7 +168,7 @@ func TestManifest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, door := scripted(t, c.answers)
-			s.hub, door.infos = theHub(), c.infos
+			s.hub, door.infos = theHub(), hubInfos(c.infos)
 			m, err := list(t, s, "org/m")
 			must(t, err)
 			once := cmp.Transformer("once", func(k model.Key) model.Key {
@@ -146,17 +190,54 @@ func TestManifest(t *testing.T) {
 }
 
 func TestManifestModel(t *testing.T) {
-	s, _ := scripted(t, newGen(`{"format":"safetensors","formats":["safetensors","gguf"],"quantization":"Q4_K_M","files":[{"name":"config.json","url":"https://hub.test/Org/M/resolve/main/config.json"}]}`))
-	s.hub = theHub()
-	m, err := list(t, s, "org/m:q4_k_m")
-	must(t, err)
-	m.Files = nil
-	want := &model.Model{Name: "org/m", Source: "router:" + base, Kind: model.Router, Revision: commit, ModTime: modified, Tags: []string{"safetensors", "gguf", "Q4_K_M"}}
-	if d := cmp.Diff(want, m); d != "" {
-		t.Error(d)
+	const config, other = `{"name":"x","url":"https://hub.test/Org/M/resolve/main/config.json"}`, `{"name":"o","url":"https://hub.test/gpt2/resolve/v1/config.json"}`
+	for name, c := range map[string]struct {
+		files    string
+		revision string
+		modified time.Time
+	}{
+		"one file":                    {config, commit, time.Time{}},
+		"more than a few":             {strings.Repeat(config+",", fewFiles) + config, commit, modified},
+		"a few, and one elsewhere":    {config + `,{"name":"b","url":"https://cdn.test/b"}`, commit, time.Time{}},
+		"of two repositories":         {config + "," + other, "", time.Time{}},
+		"of two, one of them listed":  {strings.Repeat(config+",", fewFiles+1) + other, "", modified},
+		"of two, one of them refused": {config + `,{"name":"g","url":"https://hub.test/Org/gated/resolve/main/x"}`, "", time.Time{}},
+		"refused":                     {`{"name":"g","url":"https://hub.test/Org/gated/resolve/main/x"}`, "", time.Time{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, door := scripted(t, newGen(`{"format":"safetensors","formats":["safetensors","gguf"],"quantization":"Q4_K_M","files":[`+c.files+`]}`))
+			s.hub, door.infos = theHub(), hubInfos(map[string]origin.Info{
+				hubURL + "/gpt2/resolve/v1/config.json": {Size: 1, Validator: oid, Commit: commit},
+				hubURL + "/Org/gated/resolve/main/x":    {Size: forbidden},
+			})
+			m, err := list(t, s, "org/m:q4_k_m")
+			must(t, err)
+			m.Files = nil
+			want := &model.Model{Name: "org/m", Source: "router:" + base, Kind: model.Router, Revision: c.revision, ModTime: c.modified, Tags: []string{"safetensors", "gguf", "Q4_K_M"}}
+			if d := cmp.Diff(want, m); d != "" {
+				t.Error(d)
+			}
+			if _, err := list(t, s, "org/m:Q8_0"); !model.IsKind(err, model.NotFound) {
+				t.Errorf("another quantisation: %v", err)
+			}
+		})
 	}
-	if _, err := list(t, s, "org/m:Q8_0"); !model.IsKind(err, model.NotFound) {
-		t.Errorf("another quantisation: %v", err)
+}
+
+// A branch that moves between the answers about two files gives no model with
+// files of two commits.
+func TestTheBranchMoves(t *testing.T) {
+	s, door := scripted(t, newGen(`{"files":[{"name":"a","url":"https://hub.test/Org/M/resolve/main/config.json"},{"name":"b","url":"https://hub.test/Org/M/resolve/main/b"}]}`))
+	s.hub = theHub()
+	door.infos = hubInfos(map[string]origin.Info{hubURL + "/Org/M/resolve/main/b": {Size: 1, SHA256: sha, Commit: oid}})
+	if m, err := list(t, s, "org/m"); !model.IsKind(err, model.Unavailable) {
+		t.Errorf("%v, %v", m, err)
+	}
+	door.infos[hubURL+"/Org/M/resolve/main/b"] = origin.Info{Size: 1, SHA256: sha, Commit: commit}
+	m, err := list(t, s, "org/m")
+	must(t, err)
+	if m.Revision != commit || len(m.Files) != 2 {
+		t.Errorf("%+v", m)
 	}
 }
 
@@ -183,12 +264,13 @@ func TestManifestVerdict(t *testing.T) {
 		"wrong types":       {reply{status: 200, body: `{"files":[{"name":1}]}`}, model.Unavailable},
 		"size of a string":  {reply{status: 200, body: `{"files":[{"name":"a","size":"1"}]}`}, model.Unavailable},
 		"too many files":    {reply{status: 200, body: `{"files":[{}` + strings.Repeat(`,{}`, maxArtifacts) + `]}`}, model.Unavailable},
-		"the Hub is down":   {reply{status: 200, body: `{"files":[{"name":"a","url":"https://hub.test/down/m/resolve/main/a"}]}`}, model.Unavailable},
+		"the Hub is down":   {reply{status: 200, body: `{"files":[{"name":"c","url":"https://hub.test/Org/M/resolve/main/config.json"},{"name":"a","url":"https://hub.test/down/m/resolve/main/x.gguf"}]}`}, model.Unavailable},
+		"it lists nothing":  {reply{status: 200, body: `{"files":[` + strings.Repeat(`{"name":"a","url":"https://hub.test/down/m/resolve/main/a"},`, fewFiles) + `{"name":"b","url":"https://hub.test/down/m/resolve/main/b"}]}`}, model.Unavailable},
 		"an origin is down": {reply{status: 200, body: `{"files":[{"name":"a","url":"https://cdn.test/down"}]}`}, model.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, door := scripted(t, map[string]reply{newManifest: c.reply})
-			s.hub, door.infos = theHub(), map[string]origin.Info{"https://cdn.test/down": {Size: down}}
+			s.hub, door.infos = theHub(), hubInfos(map[string]origin.Info{"https://cdn.test/down": {Size: down}})
 			if m, err := list(t, s, "org/m"); !model.IsKind(err, c.want) {
 				t.Errorf("%v, %v, want %v", m, err, c.want)
 			}
@@ -196,30 +278,62 @@ func TestManifestVerdict(t *testing.T) {
 	}
 }
 
-// A manifest costs one request for itself, and one for each file elsewhere.
+// A manifest costs one request for itself, one for each file elsewhere and one
+// for each of a few files of a repository, where all that is stated counts; of
+// more files the Hub makes a listing. Only the Hub is asked for a first byte
+// where it states no length.
 func TestListAsks(t *testing.T) {
-	s, door := scripted(t, newGen(`{"files":[{"name":"a","url":"https://cdn.test/a"},{"name":"b","digest":"`+sha+`","size":1,"url":"https://cdn.test/b"},
-		{"name":"c","url":"https://hub.test/Org/M/resolve/main/config.json"}]}`))
-	s.hub, door.infos = theHub(), map[string]origin.Info{"https://cdn.test/a": {Size: 1, Validator: "v"}}
-	_, err := list(t, s, "org/m")
-	must(t, err)
-	if d := cmp.Diff([]string{newManifest, "HEAD https://cdn.test/a"}, door.asked); d != "" {
-		t.Error(d)
+	inRepo := func(names ...string) (files string) {
+		for _, n := range names {
+			files += `,{"name":"` + n + `","url":"https://hub.test/Org/M/resolve/main/config.json"}`
+		}
+		return files
+	}
+	const question = "resolve " + hubURL + "/Org/M/resolve/main/config.json"
+	for name, c := range map[string]struct {
+		files string
+		want  []string
+	}{
+		"one of a repository":   {inRepo("c"), []string{question}},
+		"two of a repository":   {inRepo("c", "d"), []string{question, question}},
+		"three of a repository": {inRepo("c", "d", "e"), nil},
+		"all is stated":         {`,{"name":"c","digest":"` + sha + `","size":1,"url":"https://hub.test/Org/M/resolve/main/config.json"}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, door := scripted(t, newGen(`{"files":[{"name":"a","url":"https://cdn.test/a"},{"name":"b","digest":"`+sha+`","size":1,"url":"https://cdn.test/b"}`+c.files+`]}`))
+			s.hub, door.infos = theHub(), hubInfos(map[string]origin.Info{"https://cdn.test/a": {Size: 1, Validator: "v"}})
+			_, err := list(t, s, "org/m")
+			must(t, err)
+			sorted := cmpopts.SortSlices(strings.Compare)
+			if d := cmp.Diff(append(c.want, newManifest, "HEAD https://cdn.test/a"), door.asked, sorted); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }
 
+// However a manifest points into repositories, it may do so into a few.
 func TestManyRepositories(t *testing.T) {
-	var files []map[string]string
-	hub := &countingHub{}
-	for _, c := range "abcdefghijklmnop" {
-		files = append(files, map[string]string{"name": string(c), "url": hubURL + "/org/" + string(c) + "/resolve/main/x"})
-	}
-	s, _ := scripted(t, newGen(toJSON(t, map[string]any{"files": files})))
-	s.hub = hub
-	_, err := list(t, s, "org/m")
-	must(t, err)
-	if hub.finds != maxRepos {
-		t.Errorf("the Hub was asked about %d repositories, want %d", hub.finds, maxRepos)
+	for _, perRepo := range []int{1, fewFiles, fewFiles + 1} {
+		var files []map[string]string
+		hub := &countingHub{}
+		for _, c := range "abcdefghijklmnop" {
+			for i := range perRepo {
+				files = append(files, map[string]string{"name": fmt.Sprint(string(c), i), "url": hubURL + "/org/" + string(c) + "/resolve/main/x"})
+			}
+		}
+		s, door := scripted(t, newGen(toJSON(t, map[string]any{"files": files})))
+		s.hub = hub
+		m, err := list(t, s, "org/m")
+		must(t, err)
+		wantFinds, wantAsked := maxRepos, 1
+		if perRepo <= fewFiles {
+			wantFinds, wantAsked = 0, 1+maxRepos*perRepo
+		}
+		if hub.finds != wantFinds || len(door.asked) != wantAsked || len(m.Files) != len(files) {
+			t.Errorf("%d files a repository: %d listings and %d requests, want %d and %d; %d files are left of %d",
+				perRepo, hub.finds, len(door.asked), wantFinds, wantAsked, len(m.Files), len(files))
+		}
 	}
 }
 

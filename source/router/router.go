@@ -13,9 +13,12 @@
 //  2. A manifest is asked for only when a model is listed. Every name, address,
 //     digest and size in it is checked; what can't be used is left out and
 //     logged once.
-//  3. A file in a Hub repository has the size, the hash and the commit that the
-//     Hub states; its address is pinned to that commit. Any other address is
-//     asked once for what it says of itself.
+//  3. A file that the manifest states the size and the hash of is not asked
+//     about. Any other in a Hub repository has the size, the hash and the
+//     commit that the Hub states, and an address that is pinned to that commit:
+//     the Hub is asked about each file where there are few, else for the
+//     repository's listing. Any other address is asked once for what it says
+//     of itself.
 //  4. What was asked goes on being asked when its caller has left, for at most
 //     30 s; the same question is never asked twice at one time.
 //
@@ -48,8 +51,8 @@ type Hub interface {
 type Config struct {
 	URL  string // base URL, e.g. "http://router:8080"; may have a path
 	Door *origin.Door
-	// Hub is asked about addresses below HubEndpoint; nil: they are asked
-	// about themselves, like all others.
+	// Hub lists the repositories that addresses below HubEndpoint lie in; nil:
+	// such addresses are asked about themselves, like all others.
 	Hub         Hub
 	HubEndpoint string       // e.g. "https://huggingface.co"
 	Log         *slog.Logger // nil: nothing is logged
@@ -61,7 +64,7 @@ const askLimit = 30 * time.Second
 // A door is what is used of *origin.Door.
 type door struct {
 	get     func(ctx context.Context, url string, opt origin.GetOptions) (*origin.Answer, error)
-	resolve func(ctx context.Context, url string) (origin.Info, error)
+	resolve func(ctx context.Context, url string, want origin.Want) (origin.Info, error)
 }
 
 // A Source is one router. It is safe for concurrent use.
@@ -95,8 +98,8 @@ func New(c Config) (*Source, error) {
 	}
 	return &Source{
 		base: base,
-		door: door{get: c.Door.Get, resolve: func(ctx context.Context, url string) (origin.Info, error) {
-			return c.Door.Object(url, origin.Want{Size: -1, HeadOnly: true}).Resolve(ctx)
+		door: door{get: c.Door.Get, resolve: func(ctx context.Context, url string, want origin.Want) (origin.Info, error) {
+			return c.Door.Object(url, want).Resolve(ctx)
 		}},
 		hub:      c.Hub,
 		endpoint: strings.TrimRight(c.HubEndpoint, "/"),

@@ -85,9 +85,12 @@ func (s *supervisor) start(ctx context.Context, standby bool) (*child, error) {
 }
 
 // command makes a process of this program, under the name that people know.
+// It inherits standard input, which nobody reads, because the default needs a
+// /dev/null, and an image may have none.
 func command(args []string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it outlives what starts it; it is ended by signals
 	cmd.Args[0] = "modelfs"
+	cmd.Stdin = os.Stdin
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // ctrl-C is the supervisor's
 	return cmd
 }
