@@ -138,7 +138,9 @@ func (f *Fetcher) spread(l *fill) {
 	if !due || !v.Settled {
 		return
 	}
-	set := siblingsOf(v.Model, l.file.Path)
+	set := slices.DeleteFunc(siblingsOf(v.Model, l.file.Path), func(file *model.File) bool {
+		return v.Hidden[file.Path] || f.elsewhere(file) != nil
+	})
 	if len(set) == 0 || !f.haveRoom(append(set, &l.file)) {
 		return
 	}
@@ -182,11 +184,20 @@ func (f *Fetcher) nextSibling() {
 		s := f.siblings[0]
 		f.siblings = f.siblings[1:]
 		f.mu.Unlock()
-		if f.have(s.file) == "" && f.condemned(fillID{Key: s.file.Key, Source: s.view.Source}) == nil {
+		if f.have(s.file) == "" && f.elsewhere(s.file) == nil && f.condemned(fillID{Key: s.file.Key, Source: s.view.Source}) == nil {
 			f.adopt(s)
 			return
 		}
 	}
+}
+
+// elsewhere is where the file lies on this machine, outside the backing dir,
+// or nil. It may be gone by now.
+func (f *Fetcher) elsewhere(file *model.File) model.Place {
+	if file.SHA256 == "" {
+		return nil
+	}
+	return f.cfg.Elsewhere(file.SHA256, file.Size)
 }
 
 func (f *Fetcher) adopt(s sibling) {

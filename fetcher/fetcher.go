@@ -46,6 +46,10 @@ type Config struct {
 	MaxFills    int           // files that are filled in the background at a time; 0: 1
 	ReadTimeout time.Duration // a read fails when its fill got no byte for so long; 0: 5 min
 	OpenTimeout time.Duration // an open waits for the origin's answer no longer; 0: 900 ms
+	// Elsewhere is where a file lies on this machine, outside the backing dir,
+	// by its sha256 and size (-1: unknown); nil: nowhere. Such files are not
+	// fetched for the sake of their set, nor pulled. It does no I/O; nil: none.
+	Elsewhere func(sha256 string, size int64) model.Place
 	// OnChange is told, without any lock held, that a fill has ended: its key
 	// is complete, or its attempt turned out corrupt. nil: nobody is told.
 	OnChange func(key model.Key, source string)
@@ -116,6 +120,9 @@ func setDefaults(cfg *Config) {
 	}
 	if cfg.OnChange == nil {
 		cfg.OnChange = func(model.Key, string) {}
+	}
+	if cfg.Elsewhere == nil {
+		cfg.Elsewhere = func(string, int64) model.Place { return nil }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

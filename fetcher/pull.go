@@ -13,7 +13,8 @@ import (
 const progressTime = 200 * time.Millisecond
 
 // Pull fetches a whole file, by the same fill as its readers, and returns when
-// it is complete. progress, which may be nil, is told the bytes that are here
+// it is complete; of a file that lies elsewhere on this machine it fetches
+// nothing. progress, which may be nil, is told the bytes that are here
 // and the file's size (-1: unknown) a few times a second. When ctx ends the
 // pull ends, with Interrupted, and what was received is kept. Other errors are
 // those of Open and ReadAt, and NoSpace where the file can't be stored.
@@ -24,6 +25,10 @@ func (f *Fetcher) Pull(ctx context.Context, v *model.View, file *model.File, pro
 	for {
 		if key := f.have(file); key != "" {
 			f.name(key, v.Model, file)
+			progress(file.Size, file.Size)
+			return nil
+		}
+		if f.lies(ctx, file) {
 			progress(file.Size, file.Size)
 			return nil
 		}
@@ -38,6 +43,22 @@ func (f *Fetcher) Pull(ctx context.Context, v *model.View, file *model.File, pro
 		_ = f.leave(l)
 		return err
 	}
+}
+
+// liesWithin is how long a pull waits to see whether a file still lies
+// elsewhere.
+const liesWithin = time.Second
+
+// lies reports whether the file lies on this machine, outside the backing dir.
+func (f *Fetcher) lies(ctx context.Context, file *model.File) bool {
+	place := f.elsewhere(file)
+	if place == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, liesWithin)
+	defer cancel()
+	st, err := place.Stat(ctx)
+	return err == nil && (file.Size < 0 || st.Size == file.Size)
 }
 
 // download waits until the fill is complete, and keeps it at work.

@@ -16,6 +16,7 @@ import (
 //
 //	.modelfs/status.json              what modelfs is doing
 //	.modelfs/explain/<name>.json      why a name resolves as it does (root only)
+//	.modelfs/all/                     the tree with nothing left out (root only)
 //	<model>/.modelfs/status.json      the same, for containers that see only the model
 //	<model>/.modelfs/explain.json     that model's explanation
 //
@@ -24,8 +25,32 @@ import (
 const (
 	statusName  = "status.json"
 	explainName = "explain"
+	allName     = "all"
 	jsonSuffix  = ".json"
 )
+
+// allDir is where everything is listed. What is below it has the names that it
+// has below the root.
+const allDir = model.ControlDir + "/" + allName
+
+// nameAt is the name of a model or a namespace whose directory has the path.
+func nameAt(full string, in role) string {
+	switch {
+	case !in.all:
+		return full
+	case full == allDir:
+		return ""
+	}
+	return strings.TrimPrefix(full, allDir+"/")
+}
+
+// names is who answers for what is in a directory.
+func (r *rawFS) names(in role) Names {
+	if in.all && r.cfg.All != nil {
+		return r.cfg.All
+	}
+	return r.cfg.Names
+}
 
 // controlDir is the .modelfs directory of the root or of a model.
 func (r *rawFS) controlDir(parent *node, of string) *node {
@@ -47,6 +72,8 @@ func (r *rawFS) controlChild(parent *node, name string) (*node, time.Duration, e
 		return r.controlFile(full, of.model), settledTimeout, nil
 	case of.model == "" && full == model.ControlDir+"/"+explainName:
 		return r.explainDir(full), settledTimeout, nil
+	case full == allDir && r.cfg.All != nil:
+		return r.directory(full, role{all: true}, time.Time{}), settledTimeout, nil
 	}
 	if of.model == "" && strings.HasPrefix(full, model.ControlDir+"/"+explainName+"/") {
 		return r.explained(full, name)
@@ -103,5 +130,9 @@ func (r *rawFS) controlEntries(n *node) []dirent {
 	if n.getRole().model != "" {
 		second = dirent{name: explainName + jsonSuffix, mode: unix.S_IFREG}
 	}
-	return []dirent{{name: statusName, mode: unix.S_IFREG}, second}
+	entries := []dirent{{name: statusName, mode: unix.S_IFREG}, second}
+	if n.path == model.ControlDir && r.cfg.All != nil {
+		entries = append(entries, dirent{name: allName, mode: unix.S_IFDIR})
+	}
+	return entries
 }

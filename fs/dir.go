@@ -147,7 +147,8 @@ func (r *rawFS) list(ctx context.Context, n *node) ([]dirent, error) {
 // listNames lists the root or a namespace: what is known, nobody is asked for
 // an entry of it.
 func (r *rawFS) listNames(ctx context.Context, n *node) ([]dirent, error) {
-	known, err := r.cfg.Names.Entries(ctx, n.path)
+	in := n.getRole()
+	known, err := r.names(in).Entries(ctx, nameAt(n.path, in))
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +159,7 @@ func (r *rawFS) listNames(ctx context.Context, n *node) ([]dirent, error) {
 			d.mode = unix.S_IFREG
 		} else {
 			d.node = func(ctx context.Context) (*node, time.Duration, error) {
-				return r.entryNode(ctx, join(n.path, e.Name), e)
+				return r.entryNode(ctx, join(n.path, e.Name), in.all, e)
 			}
 		}
 		entries = append(entries, d)
@@ -169,7 +170,7 @@ func (r *rawFS) listNames(ctx context.Context, n *node) ([]dirent, error) {
 // listModel lists a model's directory or one inside it.
 func (r *rawFS) listModel(ctx context.Context, n *node) ([]dirent, error) {
 	in := n.getRole()
-	view, err := r.cfg.Names.View(ctx, in.model)
+	view, err := r.names(in).View(ctx, in.model)
 	if err != nil {
 		return nil, err
 	}

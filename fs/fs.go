@@ -60,6 +60,13 @@ type Config struct {
 	MountPoint string
 	Names      Names
 	Content    Content
+	// All is Names with nothing left out, shown as .modelfs/all; nil: there is
+	// no such directory.
+	All Names
+	// Elsewhere is where a file that would have to be fetched lies on this
+	// machine all the same, by its sha256 and size (-1: unknown); nil: nowhere.
+	// It does no I/O. The function may be nil.
+	Elsewhere func(sha256 string, size int64) model.Place
 	// Status is rendered as .modelfs/status.json, Explain as
 	// .modelfs/explain/<name>.json. Both must be safe for concurrent use.
 	Status  func() any
@@ -80,7 +87,7 @@ type Config struct {
 	// lies on overlayfs or FUSE, the mount's stack depth is 2, else 1.
 	StackOn []string
 	// Places finds a file of a tree again after a restart: source is the ID of
-	// the tree's source, path what Place.Path said. nil: none is found.
+	// the source that listed it, path what Place.Path said. nil: none is found.
 	Places func(source, path string) model.Place
 	Log    *slog.Logger
 }

@@ -165,14 +165,18 @@ func view(kind model.SourceKind, source string, files ...model.File) *model.View
 
 // mountTest mounts names and content in a temporary directory and unmounts
 // them, checking that nothing is left open.
-func mountTest(t *testing.T, names *fakeNames, content *fakeContent) (string, *Server) {
+func mountTest(t *testing.T, names *fakeNames, content *fakeContent, edits ...func(*Config)) (string, *Server) {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := Mount(Config{
+	cfg := Config{
 		MountPoint: dir, Names: names, Content: content, BackingDir: t.TempDir(), ColdDeny: []string{"updatedb"},
 		Status:  func() any { return map[string]string{"state": "fine"} },
 		Explain: func(_ context.Context, name string) any { return map[string]string{"name": name} },
-	})
+	}
+	for _, edit := range edits {
+		edit(&cfg)
+	}
+	s, err := Mount(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ type nodeRecord struct {
 	ModTime    int64            `json:"m,omitempty"` // ns
 	RoleModel  string           `json:"rm,omitempty"`
 	RoleSub    string           `json:"rs,omitempty"`
+	RoleAll    bool             `json:"ra,omitempty"`
 	KeyPath    string           `json:"kp,omitempty"`
 	KeySource  string           `json:"ks,omitempty"`
 	KeyDev     uint64           `json:"kd,omitempty"`
@@ -68,7 +69,7 @@ func (n *node) marshal() []byte {
 	n.mu.Lock()
 	rec := nodeRecord{
 		Kind: n.kind, Ino: n.ino, Path: n.path, Text: n.text, Size: n.size, ModTime: n.modTime.UnixNano(),
-		RoleModel: n.role.model, RoleSub: n.role.sub,
+		RoleModel: n.role.model, RoleSub: n.role.sub, RoleAll: n.role.all,
 		KeyPath: n.key.path, KeySource: n.key.source, KeyDev: n.key.dev, KeyIno: n.key.ino,
 		KeySize: n.key.size, KeyModTime: n.key.modTime, KeyAttempt: n.key.attempt,
 	}
@@ -91,7 +92,7 @@ func (n *node) marshal() []byte {
 func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node, error) {
 	n := &node{
 		kind: rec.Kind, ino: rec.Ino, path: rec.Path, text: rec.Text, size: rec.Size, modTime: time.Unix(0, rec.ModTime),
-		role: role{rec.RoleModel, rec.RoleSub},
+		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll},
 		key: nodeKey{
 			kind: rec.Kind, path: rec.KeyPath, source: rec.KeySource, dev: rec.KeyDev, ino: rec.KeyIno,
 			size: rec.KeySize, modTime: rec.KeyModTime, attempt: rec.KeyAttempt,

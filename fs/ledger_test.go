@@ -173,7 +173,7 @@ func TestNodesComeBack(t *testing.T) {
 	v := view(model.Hub, "hub:x", model.File{Path: "a.gguf", Size: 5, Key: "sha256-aa", SHA256: "aa", URLs: []string{"https://h/a"}})
 	w := view(model.Shared, "shared:/tree", model.File{Path: "model.gguf", Size: 6, Place: place})
 	for _, n := range []*node{
-		{kind: kindDir, path: "org/m/sub", role: role{"org/m", "sub"}, ino: 9, key: nodeKey{kind: kindDir, path: "org/m/sub"}},
+		{kind: kindDir, path: "org/m/sub", role: role{"org/m", "sub", false}, ino: 9, key: nodeKey{kind: kindDir, path: "org/m/sub"}},
 		{kind: kindAlias, text: "a.gguf", size: 6, key: nodeKey{kind: kindAlias, path: "m/model.gguf", source: "a.gguf"}},
 		{kind: kindCold, size: 5, bound: bound{view: v, file: &v.Files[0]}, key: nodeKey{kind: kindCold, path: "sha256-aa", source: "hub:x", size: 5, attempt: 2}},
 		{kind: kindInPlace, size: 6, bound: bound{view: w, file: &w.Files[0]}, key: nodeKey{kind: kindInPlace, dev: 1, ino: 2}},

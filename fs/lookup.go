@@ -70,20 +70,23 @@ func (r *rawFS) child(ctx context.Context, parent *node, name string) (*node, ti
 
 // named looks up a name in the root or in a namespace.
 func (r *rawFS) named(ctx context.Context, parent *node, name string) (*node, time.Duration, error) {
-	full := join(parent.path, name)
-	entry, err := r.cfg.Names.Lookup(ctx, full)
+	full, in := join(parent.path, name), parent.getRole()
+	entry, err := r.names(in).Lookup(ctx, nameAt(full, in))
 	if err != nil {
 		return nil, 0, err
 	}
-	return r.entryNode(ctx, full, entry)
+	return r.entryNode(ctx, full, in.all, entry)
 }
 
-func (r *rawFS) entryNode(ctx context.Context, full string, entry model.Entry) (*node, time.Duration, error) {
-	switch entry.Kind {
+// entryNode returns the node of the entry at a path; all says that it lies in
+// .modelfs/all.
+func (r *rawFS) entryNode(ctx context.Context, full string, all bool, entry model.Entry) (*node, time.Duration, error) {
+	switch as := (role{all: all}); entry.Kind {
 	case model.Namespace:
-		return r.directory(full, role{}, entry.ModTime), keep(entry.Settled), nil
+		return r.directory(full, as, entry.ModTime), keep(entry.Settled), nil
 	case model.ModelDir:
-		return r.directory(full, role{model: full}, entry.ModTime), keep(entry.Settled), nil
+		as.model = nameAt(full, as)
+		return r.directory(full, as, entry.ModTime), keep(entry.Settled), nil
 	case model.LooseFile:
 		if entry.View != nil && len(entry.View.Files) > 0 {
 			return r.file(ctx, bound{entry.View, &entry.View.Files[0], ""})
@@ -95,7 +98,7 @@ func (r *rawFS) entryNode(ctx context.Context, full string, entry model.Entry) (
 // insideModel looks up a name in a model; only the model's own listing
 // answers.
 func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name string) (*node, time.Duration, error) {
-	view, err := r.cfg.Names.View(ctx, in.model)
+	view, err := r.names(in).View(ctx, in.model)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -108,7 +111,7 @@ func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name str
 		return n, timeout, err
 	}
 	if hasDir(view, rel) {
-		return r.directory(join(parent.path, name), role{model: in.model, sub: rel}, view.ModTime), keepView(view), nil
+		return r.directory(join(parent.path, name), role{model: in.model, sub: rel, all: in.all}, view.ModTime), keepView(view), nil
 	}
 	if rel == aliasName && view.Default != "" {
 		return r.alias(join(parent.path, name), view), keepView(view), nil
@@ -123,6 +126,11 @@ func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error)
 		return r.placedFile(ctx, b)
 	}
 	st := r.cfg.Content.State(v.Model, f)
+	if place := r.elsewhere(ctx, f, st); place != nil {
+		here := *f
+		here.Place = place
+		return r.placedFile(ctx, bound{v, &here, b.path})
+	}
 	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano()), bound: b}
 	n.key = nodeKey{path: string(f.Key), size: st.Size, modTime: f.ModTime.UnixNano()}
 	if st.Complete && r.passthrough.store() {
@@ -137,6 +145,29 @@ func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error)
 		return n, 0, nil // the next open knows the size, and then it is another node
 	}
 	return n, keepView(v), nil
+}
+
+// elsewhereWithin is how long a file of a tree that may spare a download is
+// waited for. A share that is silent spares none.
+const elsewhereWithin = 100 * time.Millisecond
+
+// elsewhere is a file of a tree with the content of one that would have to be
+// fetched, or nil.
+func (r *rawFS) elsewhere(ctx context.Context, f *model.File, here model.FileState) model.Place {
+	if r.cfg.Elsewhere == nil || f.SHA256 == "" || here.Complete {
+		return nil
+	}
+	place := r.cfg.Elsewhere(f.SHA256, f.Size)
+	if place == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
+	defer cancel()
+	st, err := place.Stat(ctx)
+	if err != nil || f.Size >= 0 && st.Size != f.Size {
+		return nil
+	}
+	return place
 }
 
 // placedFile returns the node of a file that is read in place. Its entry is

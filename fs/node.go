@@ -56,6 +56,7 @@ type node struct {
 type role struct {
 	model string // the path of the model that it is or lies in; "" for a namespace
 	sub   string // the path inside the model; "" for the model's own directory
+	all   bool   // it lies in .modelfs/all
 }
 
 // bound is what opening a file needs to know.

@@ -91,10 +91,11 @@ func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 // is ESTALE, on which the kernel looks the name up again by itself; another
 // size or time is not: a file that is being copied in must open.
 func (r *rawFS) openInPlace(ctx context.Context, h *handle, out *fuse.OpenOut) error {
-	n, place := h.node, h.node.getBound().file.Place
+	n, b := h.node, h.node.getBound()
+	place := b.file.Place
 	st, err := place.Stat(ctx)
 	if err != nil {
-		return err
+		return b.unplaced(err)
 	}
 	if !n.same(st) {
 		return stale(place)
@@ -107,11 +108,20 @@ func (r *rawFS) openInPlace(ctx context.Context, h *handle, out *fuse.OpenOut) e
 		return f, true, err
 	})
 	if err != nil {
-		return err
+		return b.unplaced(err)
 	}
 	h.pinned = true
 	out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, id
 	return nil
+}
+
+// unplaced makes the error of a file that spared a download, and is gone now,
+// one on which the kernel looks the name up again: it can be fetched.
+func (b bound) unplaced(err error) error {
+	if b.view.Kind.InPlace() || !model.IsKind(err, model.NotFound) {
+		return err
+	}
+	return model.Errorf(model.Stale, "%s has to be fetched after all: %w", b.file.Path, err)
 }
 
 func (n *node) same(st model.Stat) bool { return st.Dev == n.key.dev && st.Ino == n.key.ino }
@@ -124,10 +134,11 @@ func stale(place model.Place) error {
 // cache is kept only while the file is what the node was made for; else the
 // reads go past it, for pages in use must never be dropped.
 func (r *rawFS) openServed(ctx context.Context, h *handle, out *fuse.OpenOut) error {
-	n, place := h.node, h.node.getBound().file.Place
+	n, b := h.node, h.node.getBound()
+	place := b.file.Place
 	f, st, err := place.Open(ctx)
 	if err != nil {
-		return err
+		return b.unplaced(err)
 	}
 	h.reader = &placedReader{f, st.Size}
 	switch {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +64,27 @@ func TestARouterThatHasAGatedModelIsAsked(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A router that points at a file that the Hub refuses and at one that it does
+// not: both are listed, and only the first one can't be opened.
+func TestARouterThatPointsAtAGatedFile(t *testing.T) {
+	hub := hubtest.New(t)
+	router := hubtest.NewRouter(t, hubtest.RouterConfig{Gen: hubtest.NewGen, Open: true})
+	gated := hubRepo("org/gated", pattern{1, 70_000})
+	gated.Gated = "auto"
+	hub.AddRepo(gated)
+	hub.AddRepo(hubRepo("org/open", pattern{3, 70_000}))
+	router.SetModel(hubtest.RouterModel{Name: "m", Format: "gguf", Files: []hubtest.RouterFile{
+		{Name: "gated.gguf", URL: hub.ResolveURL("org/gated", "main", "m-Q4_K_M.gguf")},
+		{Name: "open.gguf", URL: hub.ResolveURL("org/open", "main", "m-Q4_K_M.gguf")}}})
+	d := start(t, append(hubFlags(hub), "--router", router.URL())...)
+	if got := inside(t, d.path("m")); !slices.Contains(got, "gated.gguf") || !slices.Contains(got, "open.gguf") {
+		t.Errorf("the model has %q", got)
+	}
+	wantDenied(t, d.path("m/gated.gguf"))
+	checkReads(t, d.path("m/open.gguf"), pattern{3, 70_000})
+	hub.SentAtMost(t, "org/open/m-Q4_K_M.gguf", 1)
 }
 
 func TestGatedWithAccess(t *testing.T) {

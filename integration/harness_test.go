@@ -182,7 +182,7 @@ func launchBinary(t testing.TB, binary, mount, cache string, flags ...string) (*
 // cleanEnv is an environment without anything of the person who runs the
 // tests: no token, no proxy, a home of its own.
 func cleanEnv(t testing.TB) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HF_ENDPOINT=", "GOTRACEBACK=all", noRaceSleep}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HF_ENDPOINT=", "MODELFS_NO_DISCOVER=1", "GOTRACEBACK=all", noRaceSleep}
 }
 
 // noRaceSleep keeps the race detector from waiting a second at the end of each

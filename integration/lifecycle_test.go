@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"modelfs/internal/hubtest"
 )
@@ -217,5 +220,42 @@ func TestExplainThroughTheMountAndWithout(t *testing.T) {
 		if err != nil || !containsAll(string(text), words) {
 			t.Errorf("without a daemon: %v, %s without one of %q", err, text, words)
 		}
+	}
+}
+
+// Whoever reads the log may go away; the mount stays, and stops as it should.
+func TestTheLogsReaderGoesAway(t *testing.T) {
+	hub := hubtest.New(t)
+	want := pattern{14, 4 << 20}
+	oneFile(hub, "org/m", want)
+	point := tempDir(t, "mnt")
+	t.Cleanup(func() { _ = unix.Unmount(point, unix.MNT_FORCE|unix.MNT_DETACH) }) // what a failure leaves
+	log, stderr, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(binary, append([]string{"mount", "--cache", tempDir(t, "cache"), "--log-level", "debug", point}, hubFlags(hub)...)...)
+	cmd.Env = cleanEnv(t)
+	cmd.Stderr = stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(stderr.Close(), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	eventually(t, "it is mounted", 10*time.Second, func() bool { return isMounted(point) })
+	checkReads(t, filepath.Join(point, "org/m/m.gguf"), want, "read")
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-ended:
+		if err != nil || isMounted(point) {
+			t.Errorf("the daemon ended with %v, mounted: %v", err, isMounted(point))
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the daemon does not end")
+		_ = cmd.Process.Kill()
+		<-ended
 	}
 }

@@ -44,32 +44,48 @@ func (a *asker) enumerate() look[named] {
 }
 
 // Entries lists the root ("") or a namespace: the names that trees and routers
-// state, and those that are recorded. It asks nobody for an entry of it, and
+// state, those that the operator configured, and those that are recorded, less
+// the models that Config.Filter says don't run here. Which these are of a tree
+// is decided within a tenth of a second; what is not decided then is listed,
+// and decided behind. It asks nobody for an entry of it, and
 // waits no longer than Config.LookupTimeout; what a source said last stands
 // for what it does not say in time. The entries are sorted by name; the error
 // is NotFound for a dir that no namespace can be, Interrupted if ctx ended.
 func (r *Resolver) Entries(ctx context.Context, dir string) ([]model.Entry, error) {
+	return r.entries(ctx, dir, r.cfg.Filter)
+}
+
+func (r *Resolver) entries(ctx context.Context, dir string, runs filter) ([]model.Entry, error) {
 	if dir != "" && !model.ValidEntry(dir) {
 		return nil, model.Errorf(model.NotFound, "%q can't be a namespace", dir)
 	}
-	g := gathering{r: r, dir: dir, settled: true, entries: make(map[string]model.Entry)}
+	began := time.Now()
+	g := gathering{r: r, dir: dir, runs: runs, settled: true, entries: make(map[string]model.Entry), left: make(map[string]bool)}
 	limited, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout)
 	defer cancel()
 	looks := make([]look[named], len(r.askers))
 	for i, a := range r.askers {
-		if a.kind != model.Hub && (a.kind.InPlace() || !a.breaker.down()) {
+		if a.kind.InPlace() || !a.breaker.down() {
 			looks[i] = a.enumerate()
 		}
 	}
 	told := make(map[string]bool)
+	lists := make([][]model.Found, len(r.askers))
+	var rounds []<-chan struct{}
 	for i, a := range r.askers {
 		found, fresh := a.awaitNames(limited, &looks[i])
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("listing %q: %w", dir, ctx.Err())
 		}
-		told[a.id] = fresh
-		g.settled = g.settled && (fresh || a.kind == model.Hub)
-		g.addAll(a, found)
+		told[a.id], lists[i] = fresh, found
+		if round := a.decide(found, runs); round != nil {
+			rounds = append(rounds, round)
+		}
+	}
+	awaitRounds(ctx, rounds, min(deciding, time.Until(began.Add(decidedBy))))
+	for i, a := range r.askers {
+		g.settled = g.settled && (told[a.id] || a.kind == model.Hub)
+		g.addAll(a, lists[i])
 	}
 	g.addRecords(told)
 	return g.sorted(), nil
@@ -101,9 +117,11 @@ func (a *asker) awaitNames(ctx context.Context, l *look[named]) (found []model.F
 type gathering struct {
 	r       *Resolver
 	dir     string
+	runs    filter
 	settled bool
 	entries map[string]model.Entry
-	broken  []model.Entry // added last: any other source's is better
+	left    map[string]bool // names of models that don't run here: no other source's is listed for them
+	broken  []model.Entry   // added last: any other source's is better
 }
 
 // addAll adds what one source lists, and the namespaces that it implies.
@@ -111,6 +129,10 @@ func (g *gathering) addAll(a *asker, found []model.Found) {
 	for _, f := range found {
 		n, err := model.ParseName(f.Name)
 		if err != nil || !g.r.confine.allows(n, a.id, a.kind) {
+			continue
+		}
+		if !a.shows(n, f, g.runs) {
+			g.leave(n, f.Kind)
 			continue
 		}
 		e := model.Entry{Kind: f.Kind, Source: a.id, ModTime: f.ModTime, Settled: g.settled}
@@ -135,12 +157,19 @@ func (g *gathering) place(n model.Name, kind model.EntryKind) (string, model.Ent
 	return "", 0, false
 }
 
+// leave leaves a model out. A namespace is left out with the last model in it.
+func (g *gathering) leave(n model.Name, kind model.EntryKind) {
+	if name, kind, ok := g.place(n, kind); ok && kind != model.Namespace {
+		g.left[name] = true
+	}
+}
+
 func (g *gathering) add(n model.Name, e model.Entry) {
 	name, kind, ok := g.place(n, e.Kind)
 	if !ok {
 		return
 	}
-	if _, have := g.entries[name]; have {
+	if _, have := g.entries[name]; have || g.left[name] {
 		return
 	}
 	e.Name, e.Kind = name, kind
@@ -162,7 +191,11 @@ func (g *gathering) addRecords(told map[string]bool) {
 		if err != nil || gone || told[h.Source] && h.Kind != model.Hub || !g.r.confine.allows(n, h.Source, h.Kind) {
 			continue
 		}
+		shown := g.r.records.shows(n, g.runs)
 		n.Quant = ""
+		if !shown {
+			continue
+		}
 		kind := model.ModelDir
 		if h.Kind.InPlace() && n.Org == "" && model.LooksLikeFile(n.Repo) {
 			kind = model.LooseFile
@@ -173,7 +206,7 @@ func (g *gathering) addRecords(told map[string]bool) {
 
 func (g *gathering) sorted() []model.Entry {
 	for _, e := range g.broken {
-		if _, have := g.entries[e.Name]; !have {
+		if _, have := g.entries[e.Name]; !have && !g.left[e.Name] {
 			g.entries[e.Name] = e
 		}
 	}

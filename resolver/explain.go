@@ -24,7 +24,9 @@ type Explanation struct {
 	Default  string       `json:"model_gguf,omitempty"`
 	Why      string       `json:"model_gguf_why,omitempty"`
 	Files    []FileLine   `json:"files,omitempty"`
-	Listing  string       `json:"listing,omitempty"` // why there are no files
+	Listing  string       `json:"listing,omitempty"`  // why there are no files
+	LeftOut  string       `json:"left_out,omitempty"` // what listings leave out, and why
+	Unlisted bool         `json:"unlisted,omitempty"` // nothing of it runs here: only its name opens it
 }
 
 // ParsedName is a name taken apart.
@@ -167,10 +169,9 @@ func (e *Explanation) describe(r *Resolver, q *inquiry, m *model.Model) {
 		e.Listing = "not listed so far; looking into the model lists it"
 		return
 	}
-	var hidden map[string]bool
-	if r.cfg.Hidden != nil {
-		hidden = r.cfg.Hidden(m)
-	}
+	left := filter(r.cfg.Filter).of(m, q.n.Quant)
+	hidden := left.Hidden
+	e.LeftOut, e.Unlisted = left.Why, !left.Runs
 	e.Default, e.Why = defaultFile(m.Files, hidden, q.n.Quant, r.cfg.Quants)
 	for _, f := range m.Files {
 		line := FileLine{Path: f.Path, Size: f.Size, Key: string(f.Key), SHA256: f.SHA256, Hosts: hosts(f.URLs), Hidden: hidden[f.Path]}

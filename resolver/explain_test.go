@@ -97,7 +97,9 @@ func TestExplainCostsNoMoreThanALookup(t *testing.T) {
 
 func TestExplainShowsPlacesAndHiddenFiles(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.restart(Config{Hidden: func(m *model.Model) map[string]bool { return map[string]bool{"h.gguf": true} }})
+		w.restart(Config{Filter: func(*model.Model, string) Filtered {
+			return Filtered{Hidden: map[string]bool{"h.gguf": true}, Runs: true}
+		}})
 		m := w.local.add("m", "a.gguf=1", "h.gguf=1")
 		m.Files[0].Place = place("/srv/m/a.gguf")
 		e := w.explain("m")

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
 )
 
@@ -177,9 +178,9 @@ func (f *fake) Find(ctx context.Context, n model.Name) (model.Found, error) {
 	if f.refuse[n.Path()] {
 		return model.Found{}, model.Errorf(model.Denied, "%s is gated", n)
 	}
-	if m := f.models[n.Path()]; m != nil && (n.Quant == "" || !f.kind.InPlace() || hasQuant(m.Files, n.Quant)) {
+	if m := f.models[n.Path()]; m != nil && (n.Quant == "" || !f.kind.InPlace() || format.HasQuant(m.Files, n.Quant)) {
 		found := model.Found{Kind: model.ModelDir, Name: m.Name, Revision: m.Revision, ModTime: m.ModTime, Broken: f.broken[n.Path()]}
-		if f.kind.InPlace() && isGGUF(n.Repo) {
+		if f.kind.InPlace() && format.IsGGUF(n.Repo) {
 			found.Kind = model.LooseFile
 		}
 		return found, nil
@@ -222,7 +223,7 @@ func (f *fake) Names(ctx context.Context) ([]model.Found, error) {
 	var all []model.Found
 	for name, m := range f.models {
 		found := model.Found{Kind: model.ModelDir, Name: name, ModTime: m.ModTime, Broken: f.broken[name]}
-		if f.kind.InPlace() && isGGUF(name) {
+		if f.kind.InPlace() && format.IsGGUF(name) {
 			found.Kind = model.LooseFile
 		}
 		all = append(all, found)

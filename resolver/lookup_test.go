@@ -407,6 +407,50 @@ func TestAQuotaOfItsOwnDoesNotCloseASource(t *testing.T) {
 	})
 }
 
+// What the Hub may not be asked for the moment, others have: they answer at
+// once, each name for itself, and the Hub is asked again with the next lookup.
+func TestARouterAnswersWhileTheHubsQuotaIsSpent(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.become(throttle)
+		for i := range 300 {
+			name := fmt.Sprintf("m-%d", i)
+			w.router.add(name, "a=1")
+			w.expect(name, unsettled("router"))
+			w.expect(fmt.Sprintf("typo-%d", i), unavailable)
+		}
+		w.expect("real", unavailable)
+		w.hub.become(healthy)
+		w.hub.add("real", "a=1")
+		w.hub.add("m-0", "a=1")
+		pass(failureKept)
+		w.expect("real", by("hub"))
+		w.expect("m-1", by("router"))
+		w.expect("m-0", by("hub"))
+	})
+}
+
+// A name that was refused for a quota is asked about again within the second
+// behind, and after it by whoever asks: never in a loop of its own, which
+// would spend what others need.
+func TestAQuotaIsNotSpentOnNamesThatNobodyAsksFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.become(throttle)
+		w.expect("real", unavailable)
+		w.expect("real", unavailable) // and asks behind
+		w.expect("real", unavailable)
+		pass(time.Minute)
+		if n := w.hub.times("find real"); n != 2 {
+			t.Errorf("asked %d times, want 2", n)
+		}
+		w.expect("real", unavailable)
+		w.hub.become(healthy)
+		w.hub.add("real", "a=1")
+		w.expect("real", unavailable) // the answer of this second
+		pass(msec)
+		w.expect("real", by("hub")) // what was asked behind
+	})
+}
+
 func TestATreeThatIsDownIsAskedAndNotWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.shared.become(hanging)

@@ -112,7 +112,7 @@ func TestWhatWasComparedIsWhatIsShown(t *testing.T) {
 			t.Fatal(err)
 		}
 		pass(msec) // and is refreshed between the comparison and the view
-		if v, err := w.show(t.Context(), q, o, time.Second); err != nil || v.Files[0].Size != 10 {
+		if v, err := w.show(t.Context(), q, o, time.Second, nil); err != nil || v.Files[0].Size != 10 {
 			t.Errorf("shows %+v, %v", v, err)
 		}
 		w.expect("m", unavailable)

@@ -77,8 +77,10 @@ type Config struct {
 	Confine       map[string][]string // glob of names -> kinds or IDs of the only sources to ask; see CheckConfine
 	Quants        []string            // preferred quantisations, in order; nil: Q4_K_M, Q8_0
 	Facts         Facts               // nil: records last as long as the process
-	// Hidden says which files of a model this machine can't use; nil: none.
-	Hidden func(*model.Model) map[string]bool
+	// Filter says what listings leave out of a model, of which quant ("" for
+	// none) was asked for; nil: nothing. It does no I/O and must be fast: each
+	// lookup inside a model asks it.
+	Filter func(m *model.Model, quant string) Filtered
 	Log    *slog.Logger // nil: nothing is logged
 }
 
@@ -158,6 +160,10 @@ func (r *Resolver) Close() { r.owner.close() }
 // and one refused), Unavailable (nobody has it and one could not be asked),
 // Interrupted (ctx ended).
 func (r *Resolver) Lookup(ctx context.Context, path string) (model.Entry, error) {
+	return r.lookup(ctx, path, r.cfg.Filter)
+}
+
+func (r *Resolver) lookup(ctx context.Context, path string, runs filter) (model.Entry, error) {
 	n, err := model.ParseName(path)
 	if err != nil {
 		return model.Entry{}, err
@@ -172,7 +178,7 @@ func (r *Resolver) Lookup(ctx context.Context, path string) (model.Entry, error)
 	}
 	e := model.Entry{Name: lastSegment(path), Kind: o.found.Kind, Source: o.source, ModTime: o.found.ModTime, Settled: o.settled}
 	if e.Kind == model.LooseFile {
-		e.View, err = r.show(ctx, q, o, q.left())
+		e.View, err = r.show(ctx, q, o, q.left(), runs)
 	}
 	return e, err
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
 )
 
@@ -31,7 +32,7 @@ func TestLabels(t *testing.T) {
 		".gguf":                            "",
 		"Q/F/MX/MXAB/Q4-K-M/instruct.gguf": "",
 	} {
-		if got := label(path); got != want {
+		if got := format.QuantLabel(path); got != want {
 			t.Errorf("label(%q) = %q, want %q", path, got, want)
 		}
 	}
@@ -87,7 +88,7 @@ func TestHasQuant(t *testing.T) {
 	for quant, want := range map[string]bool{
 		"BF16": true, "bf16": true, "UD-Q4_K_XL": true, "Q4_K_XL": true, "F16": false, "Q8_0": false, "Q4_K": false, "UD": true, "x": true, ".": false, "": false,
 	} {
-		if got := hasQuant(files, quant); got != want {
+		if got := format.HasQuant(files, quant); got != want {
 			t.Errorf("hasQuant(%q) = %v, want %v", quant, got, want)
 		}
 	}
@@ -100,12 +101,12 @@ func FuzzDefaultFile(f *testing.F) {
 	f.Add("//x", "Q4_K_M/", ".")
 	f.Fuzz(func(t *testing.T, a, b, quant string) {
 		files, _ := model.Listing([]model.File{{Path: a}, {Path: b}})
-		_ = label(a)
+		_ = format.QuantLabel(a)
 		got, why := defaultFile(files, nil, quant, defaultQuants)
 		if why == "" {
 			t.Error("no reason is given")
 		}
-		if got != "" && (got != a && got != b || isCompanion(got) || isPart(got) || !isGGUF(got)) {
+		if got != "" && (got != a && got != b || format.IsCompanion(got) || isPart(got) || !format.IsGGUF(got)) {
 			t.Errorf("chose %q of %q and %q", got, a, b)
 		}
 	})

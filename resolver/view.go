@@ -84,6 +84,10 @@ func (a *asker) list(n model.Name, f model.Found) look[listed] {
 // Config.ListTimeout after the lookup. Errors are those of Lookup; a path that
 // is a namespace is NotFound.
 func (r *Resolver) View(ctx context.Context, path string) (*model.View, error) {
+	return r.view(ctx, path, r.cfg.Filter)
+}
+
+func (r *Resolver) view(ctx context.Context, path string, runs filter) (*model.View, error) {
 	n, err := model.ParseName(path)
 	if err != nil {
 		return nil, err
@@ -96,7 +100,7 @@ func (r *Resolver) View(ctx context.Context, path string) (*model.View, error) {
 		if o.found.Kind == model.Namespace {
 			return nil, model.Errorf(model.NotFound, "%s is a namespace, not a model", n)
 		}
-		v, err := r.show(ctx, q, o, r.cfg.ListTimeout)
+		v, err := r.show(ctx, q, o, r.cfg.ListTimeout, runs)
 		if !last && model.IsKind(err, model.NotFound) {
 			// It is gone since it was found: whoever comes next in order may have it.
 			r.unlearn(n)
@@ -107,16 +111,13 @@ func (r *Resolver) View(ctx context.Context, path string) (*model.View, error) {
 }
 
 // show makes the view of an outcome that is a model, and records it.
-func (r *Resolver) show(ctx context.Context, q *inquiry, o outcome, timeout time.Duration) (*model.View, error) {
+func (r *Resolver) show(ctx context.Context, q *inquiry, o outcome, timeout time.Duration, runs filter) (*model.View, error) {
 	m, err := r.listing(ctx, q, o, timeout)
 	if err != nil {
 		return nil, err
 	}
 	q.remember(o, m)
-	v := &model.View{Model: m, Settled: o.settled}
-	if r.cfg.Hidden != nil {
-		v.Hidden = r.cfg.Hidden(m)
-	}
+	v := &model.View{Model: m, Settled: o.settled, Hidden: runs.of(m, q.n.Quant).Hidden}
 	v.Default, _ = defaultFile(m.Files, v.Hidden, q.n.Quant, r.cfg.Quants)
 	return v, nil
 }

@@ -11,7 +11,9 @@ import (
 
 func TestView(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.restart(Config{Hidden: func(m *model.Model) map[string]bool { return map[string]bool{"model.metal.bin": true} }})
+		w.restart(Config{Filter: func(*model.Model, string) Filtered {
+			return Filtered{Hidden: map[string]bool{"model.metal.bin": true}, Runs: true}
+		}})
 		w.hub.add("m", "m-F16.gguf=1", "m-Q4_K_M.gguf=2", "model.metal.bin=3")
 		v := w.mustView("m")
 		if v.Default != "m-Q4_K_M.gguf" || !v.Hidden["model.metal.bin"] || !v.Settled || len(v.Files) != 3 || v.Source != w.hub.id {

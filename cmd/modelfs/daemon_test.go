@@ -17,6 +17,7 @@ import (
 // startTest starts a daemon of this process. The test must not use its mount.
 func startTest(t *testing.T, vars map[string]string) (*daemon, error) {
 	t.Helper()
+	vars["MODELFS_NO_DISCOVER"] = "1"
 	env := func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
 	cfg, err := config.Load(config.System{Env: env, Root: true}, nil)
 	if err != nil {

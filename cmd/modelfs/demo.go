@@ -112,7 +112,7 @@ func (d *demo) prepare() error {
 }
 
 func (d *demo) mountArgs() []string {
-	return []string{"mount", "--local", d.path("local"), "--cache", d.path("cache"), "--hf-endpoint", d.hub.URL(),
+	return []string{"mount", "--local", d.path("local"), "--cache", d.path("cache"), "--hf-endpoint", d.hub.URL(), "--no-discover",
 		"--allow", d.hub.CDN() + "/*", "--log-level", "warn", "--log-format", "text", d.path("models")}
 }
 

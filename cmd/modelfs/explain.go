@@ -83,14 +83,22 @@ func findAsker(sys config.System, flags *config.Flags, point string, stderr io.W
 	}
 	var opened closers
 	log := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
-	_, sources, err := openSources(cfg, log, &opened)
+	_, sources, err := openSources(cfg, "", log, &opened)
 	if err != nil {
 		return nil, nil, withCode(exitUsage, errors.Join(err, opened.close()))
 	}
 	r := resolver.New(resolverConfig(cfg, sources, nil, log))
 	opened.addQuiet(r.Close)
-	ask := func(ctx context.Context, name string) (resolver.Explanation, error) { return r.Explain(ctx, name), nil }
-	return ask, opened.close, nil
+	return askResolver(r), opened.close, nil
+}
+
+// askResolver asks the sources themselves. Nobody else looks into the model
+// here, so that is done first; how it fails is in the explanation.
+func askResolver(r *resolver.Resolver) asker {
+	return func(ctx context.Context, name string) (resolver.Explanation, error) {
+		_, _ = r.View(ctx, name)
+		return r.Explain(ctx, name), nil
+	}
 }
 
 // askMount asks through the control directory, as a container could.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -91,6 +93,17 @@ func (h *fakeHub) Find(_ context.Context, n model.Name) (model.Found, error) {
 func (*fakeHub) Names(context.Context) ([]model.Found, error) { return nil, nil }
 func (*fakeHub) List(context.Context, model.Name, model.Found) (*model.Model, error) {
 	return &model.Model{Name: "org/repo", Files: []model.File{{Path: "README.md"}, {Path: "a-Q4_K_M.gguf"}, {Path: "sub/b-Q8_0.gguf"}}}, nil
+}
+
+// Where no daemon has looked into the model, explain does.
+func TestExplainListsWithoutADaemon(t *testing.T) {
+	r := resolver.New(resolver.Config{Sources: []resolver.Source{&fakeHub{}}, LookupTimeout: time.Second, ListTimeout: time.Second,
+		Log: slog.New(slog.DiscardHandler)})
+	defer r.Close()
+	e, err := askResolver(r)(t.Context(), "org/repo")
+	if err != nil || e.Default != "a-Q4_K_M.gguf" || len(e.Files) == 0 {
+		t.Errorf("got %+v, %v", e, err)
+	}
 }
 
 func TestAliases(t *testing.T) {

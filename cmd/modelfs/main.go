@@ -62,7 +62,8 @@ func rootCommand(sys config.System) *cobra.Command {
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.AddCommand(mountCommand(sys), unmountCommand(), explainCommand(sys), demoCommand(), versionCommand(),
+	root.AddCommand(mountCommand(sys), unmountCommand(), lsCommand(sys), pullCommand(sys), pinCommand(sys), unpinCommand(sys), rmCommand(sys),
+		statusCommand(sys), explainCommand(sys), doctorCommand(sys), demoCommand(), versionCommand(),
 		upgradeCommand(), serveCommand(sys), probeCommand())
 	return root
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +40,11 @@ $HF_TOKEN or the file where the Hub's own tools keep it.`,
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			return mount(cmd, sys, cfg, args[0])
+			point, err := filepath.Abs(args[0])
+			if err != nil {
+				return withCode(exitMount, err)
+			}
+			return mount(cmd, sys, cfg, point)
 		},
 	}
 	flags.Add(cmd.Flags(), sys)
@@ -50,6 +55,7 @@ $HF_TOKEN or the file where the Hub's own tools keep it.`,
 // supervisor holds the mount, so that a server that dies is replaced.
 func mount(cmd *cobra.Command, sys config.System, cfg *config.Config, point string) error {
 	log := newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+	signal.Ignore(unix.SIGPIPE) // whoever reads the log may go away
 	log.Debug("configuration", "config", cfg)
 	if why := unsupervised(); why != "" {
 		log.Warn("a crash of modelfs will be seen by its readers", "why", why)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,8 +16,10 @@ const fsType = "fuse.modelfs"
 
 // mountInfo is one line of /proc/self/mountinfo.
 type mountInfo struct {
-	Point string // absolute
-	Type  string // "fuse.modelfs", "ext4", …
+	Point  string // absolute
+	Type   string // "fuse.modelfs", "ext4", …
+	Device string // "major:minor"
+	Shared bool   // mounts below it reach its peers
 }
 
 // mounts reads this process's mount table, in order of mounting: where two
@@ -43,7 +46,8 @@ func parseMounts(r io.Reader) ([]mountInfo, error) {
 			return nil, fmt.Errorf("mount table: a line of %d fields", len(fields))
 		}
 		kind, _, _ := strings.Cut(after, " ")
-		list = append(list, mountInfo{Point: unescapeMount(fields[4]), Type: kind})
+		shared := slices.ContainsFunc(fields[6:], func(f string) bool { return strings.HasPrefix(f, "shared:") })
+		list = append(list, mountInfo{Point: unescapeMount(fields[4]), Type: kind, Device: fields[2], Shared: shared})
 	}
 	return list, lines.Err()
 }
@@ -82,6 +86,18 @@ func modelfsMounts(list []mountInfo) []string {
 		}
 	}
 	return points
+}
+
+// mountOf is the mount that an absolute path lies on; ok is false where the
+// table has none.
+func mountOf(list []mountInfo, path string) (m mountInfo, ok bool) {
+	for _, c := range list {
+		below := c.Point == "/" || c.Point == path || strings.HasPrefix(path, c.Point+"/")
+		if below && len(c.Point) >= len(m.Point) {
+			m, ok = c, true
+		}
+	}
+	return m, ok
 }
 
 // mountPath is the path as the mount table shows it: absolute, its parent's

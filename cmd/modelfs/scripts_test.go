@@ -46,6 +46,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	}
 	ts.Check(err)
 	cmd := &exec.Cmd{Path: path, Args: args, Dir: ts.MkAbs("."), WaitDelay: 10 * time.Second}
+	cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // else the race detector keeps each process for a second
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "MODELFS_CONFIG", "MODELFS_HF_ENDPOINT", "MODELFS_CACHE", "NOTIFY_SOCKET"} {
 		if v := ts.Getenv(name); v != "" || strings.HasPrefix(name, "MODELFS_") {
 			cmd.Env = append(cmd.Env, name+"="+v)
@@ -92,7 +93,7 @@ func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		_ = unix.Unmount(ts.MkAbs(point), unix.MNT_DETACH) // what a failed script left
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "mounted "+point+"\n" {
+	if err != nil || line != "mounted "+ts.MkAbs(point)+"\n" {
 		_ = r.wait()
 		ts.Fatalf("modelfs mount said %q (%v): %s", line, err, r.errs.String())
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,11 @@ func serveCommand(sys config.System) *cobra.Command {
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			return serve(cfg, args[0], newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat), attachment)
+			point, err := filepath.Abs(args[0])
+			if err != nil {
+				return withCode(exitMount, err)
+			}
+			return serve(cfg, point, newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat), attachment)
 		},
 	}
 	flags.Add(cmd.Flags(), sys)

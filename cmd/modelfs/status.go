@@ -18,6 +18,7 @@ type status struct {
 	PID        int                     `json:"pid"`
 	Supervisor int                     `json:"supervisor"` // its process id; 0 without one
 	Started    time.Time               `json:"started"`
+	Backends   []string                `json:"backends"` // what listings are for
 	Mount      mountStatus             `json:"mount"`
 	Cache      cacheStatus             `json:"cache"`
 	Fetch      fetchStatus             `json:"fetch"`
@@ -62,7 +63,8 @@ type fetchStatus struct {
 func (d *daemon) status() status {
 	s := status{
 		Version: version(), PID: os.Getpid(), Supervisor: int(d.supervisor.Load()), Started: d.started.Round(0),
-		Mount: mountStatus{Point: d.point}, Sources: d.resolver.Status(), Fills: d.fetcher.Status(),
+		Backends: d.machine.names(),
+		Mount:    mountStatus{Point: d.point}, Sources: d.resolver.Status(), Fills: d.fetcher.Status(),
 	}
 	if tree := d.mounted.Load(); tree != nil {
 		t := tree.Stats()

@@ -16,7 +16,6 @@ import (
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
 	"modelfs/resolver"
-	"modelfs/source/directory"
 	"modelfs/source/huggingface"
 	"modelfs/source/router"
 	"modelfs/store"
@@ -50,6 +49,10 @@ type daemon struct {
 	fetcher  *fetcher.Fetcher
 	resolver *resolver.Resolver
 	sources  []resolver.Source
+	trees    []tree // those of the sources that are read in place
+	machine  machine
+	filter   func(*model.Model, string) resolver.Filtered // what listings leave out; nil: nothing
+	finder   *finder
 	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
 	opened   closers
 
@@ -72,30 +75,11 @@ func startDaemon(cfg *config.Config, point string, log *slog.Logger, lock *os.Fi
 }
 
 func (d *daemon) start(lock *os.File, mount mounter) error {
-	var err error
-	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Lock: lock, Log: d.log})
-	if err != nil {
+	if err := d.open(lock); err != nil {
 		return err
 	}
-	d.opened.add(d.store.Close)
-	door, sources, err := openSources(d.cfg, d.log, &d.opened)
-	if err != nil {
-		return withCode(exitUsage, err)
-	}
-	d.sources = sources
-	d.resolver = resolver.New(resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log))
-	d.opened.addQuiet(d.resolver.Close)
-
-	d.fetcher = fetcher.New(fetcher.Config{
-		Store: d.store, Door: door, Touched: d.cfg.Fill == config.FillTouched, MaxFills: d.cfg.MaxFills,
-		ReadTimeout: d.cfg.ReadTimeout.Duration, OpenTimeout: d.cfg.LookupTimeout.Duration, Log: d.log,
-		OnChange: func(key model.Key, source string) {
-			if tree := d.mounted.Load(); tree != nil { // before, the kernel has nothing to forget
-				tree.Changed(key, source)
-			}
-		},
-	})
-	d.opened.add(d.fetcher.Close)
+	d.machine.log(d.log)
+	d.serveCommands()
 	if err := d.listen(); err != nil {
 		return err
 	}
@@ -107,9 +91,53 @@ func (d *daemon) start(lock *os.File, mount mounter) error {
 	return nil
 }
 
+// open opens the backing dir and makes the sources, and what works on them.
+func (d *daemon) open(lock *os.File) error {
+	var err error
+	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Lock: lock, Log: d.log})
+	if err != nil {
+		return err
+	}
+	d.opened.add(d.store.Close)
+	if d.machine, err = lookAtMachine(d.cfg); err != nil {
+		return withCode(exitUsage, err)
+	}
+	door, sources, err := openSources(d.cfg, d.point, d.log, &d.opened)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	d.sources = sources
+	for _, s := range sources {
+		if t, ok := s.(tree); ok {
+			d.trees = append(d.trees, t)
+		}
+	}
+	d.finder = newFinder(d.trees, d.log)
+	d.opened.addQuiet(d.finder.close)
+	names := resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log)
+	d.filter = d.machine.filter(d.store.Pinned)
+	names.Filter = d.filter
+	d.resolver = resolver.New(names)
+	d.opened.addQuiet(d.resolver.Close)
+
+	d.fetcher = fetcher.New(fetcher.Config{
+		Store: d.store, Door: door, Touched: d.cfg.Fill == config.FillTouched, MaxFills: d.cfg.MaxFills,
+		ReadTimeout: d.cfg.ReadTimeout.Duration, OpenTimeout: d.cfg.LookupTimeout.Duration, Log: d.log,
+		Elsewhere: d.finder.find,
+		OnChange: func(key model.Key, source string) {
+			if tree := d.mounted.Load(); tree != nil { // before, the kernel has nothing to forget
+				tree.Changed(key, source)
+			}
+		},
+	})
+	d.opened.add(d.fetcher.Close)
+	return nil
+}
+
 func (d *daemon) mountConfig() fs.Config {
 	return fs.Config{
-		MountPoint: d.point, Names: d.resolver, Content: d.fetcher,
+		MountPoint: d.point, Names: d.resolver, All: d.resolver.Unfiltered(), Content: d.fetcher,
+		Elsewhere:  d.finder.find,
 		Status:     func() any { return d.status() },
 		Explain:    func(ctx context.Context, name string) any { return d.resolver.Explain(ctx, name) },
 		Stored:     d.resolver.Stored,
@@ -123,14 +151,20 @@ func (d *daemon) mountConfig() fs.Config {
 	}
 }
 
-// place finds a file of a tree that an earlier server had open.
+// place finds a file in place that an earlier server had open. A network
+// source's lies in whatever tree spared the download.
 func (d *daemon) place(source, path string) model.Place {
-	for _, s := range d.sources {
-		if tree, ok := s.(interface{ At(path string) model.Place }); ok && s.ID() == source {
-			return tree.At(path)
+	var found model.Place
+	for _, t := range d.trees {
+		p := t.At(path)
+		if p != nil && t.ID() == source {
+			return p
+		}
+		if p != nil && found == nil {
+			found = p
 		}
 	}
-	return nil
+	return found
 }
 
 // stop takes the mount away (or, with keep, leaves it dead for the next start
@@ -160,27 +194,22 @@ func unmountTree(tree *fs.Server) error {
 	}
 }
 
-// openSources opens the network's door and makes every configured source, in
-// no particular order: the resolver sorts them.
-func openSources(cfg *config.Config, log *slog.Logger, opened *closers) (*origin.Door, []resolver.Source, error) {
+// openSources opens the network's door and makes every source, in the order in
+// which those of one kind are believed. A store that is or lies in the mount
+// point ("": none) is left out: a mount must not read itself.
+func openSources(cfg *config.Config, point string, log *slog.Logger, opened *closers) (*origin.Door, []resolver.Source, error) {
 	door, err := origin.New(doorConfig(cfg, log))
 	if err != nil {
 		return nil, nil, err
 	}
 	opened.addQuiet(door.Close)
+	trees, err := openTrees(cfg, point, log, opened)
+	if err != nil {
+		return nil, nil, err
+	}
 	var list []resolver.Source
-	for _, tree := range []struct {
-		kind  model.SourceKind
-		roots []string
-	}{{model.Local, cfg.Local}, {model.Shared, cfg.Shared}} {
-		for _, root := range tree.roots {
-			s, err := directory.New(directory.Config{Root: root, Kind: tree.kind, Timeout: cfg.ListTimeout.Duration, Log: log})
-			if err != nil {
-				return nil, nil, err
-			}
-			opened.addQuiet(s.Close)
-			list = append(list, s)
-		}
+	for _, t := range trees {
+		list = append(list, t)
 	}
 	network, err := networkSources(cfg, door, log, opened)
 	if err != nil {

@@ -9,17 +9,15 @@
 //
 //  1. Nothing is ever written, and nothing but the first bytes of small
 //     weights files and the indexes of sets is read.
-//  2. No file outside the root is listed or opened, whatever the symbolic
-//     links say; links that end inside the root are followed.
+//  2. No file outside the root is listed, opened or stat'ed, whatever the
+//     symbolic links say; links that end inside the root are followed.
 //  3. Only ENOENT and its kin are absent. A root that is missing is absent
 //     for a local tree and unknown for a share, which may not be mounted yet;
 //     any other failure is unknown.
-//  4. What is remembered of a directory is used only while its identity,
-//     mtime and ctime are those that it was read under, and only if they were
-//     old by then: two changes within one tick of a coarse clock look alike.
-//     Sizes and times of files are never remembered.
+//  4. What is remembered of a directory is used only while the directory is as
+//     it was; sizes and times of files are never remembered.
 //  5. On a share every system call is made by a goroutine that can be left
-//     behind (see guard); on a local tree the caller makes it.
+//     behind; in a local tree the caller makes it.
 //
 // It does not choose among the files of a model, record revisions, or read
 // the stores of other tools.
@@ -28,11 +26,12 @@ package directory
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/inplace"
+	"modelfs/source/internal/tree"
 )
 
 // Config says which tree to serve.
@@ -43,18 +42,12 @@ type Config struct {
 	Log     *slog.Logger     // nil: nothing is logged
 }
 
-// defaultTimeout equals the default of --list-timeout: the longest that any
-// caller waits.
-const defaultTimeout = 10 * time.Second
-
-// A Source is one tree. It is safe for concurrent use.
+// A Source is one tree. It is safe for concurrent use. Its ID is "local:" or
+// "shared:" and the absolute path of the root.
 type Source struct {
-	id    string
-	kind  model.SourceKind
-	tree  *tree
-	guard *guard // nil for a local tree
-	cache cache
-	log   *slog.Logger
+	*inplace.Store
+	dirs  *tree.Cache
+	loose looseFiles
 
 	mu   sync.Mutex // guards walk
 	walk *walk      // the reading of all names that is under way, or nil
@@ -63,58 +56,32 @@ type Source struct {
 // New makes a source of the tree at c.Root without touching it. The error is
 // of kind Invalid: no root, or a kind that is not a tree's.
 func New(c Config) (*Source, error) {
-	if c.Root == "" || !c.Kind.InPlace() {
-		return nil, model.Errorf(model.Invalid, "tree %q of kind %v: a tree needs a directory and is local or shared", c.Root, c.Kind)
-	}
-	root, err := filepath.Abs(c.Root)
+	store, err := inplace.New(c.Kind.String(), inplace.Config{Root: c.Root, Kind: c.Kind, Timeout: c.Timeout, Log: c.Log})
 	if err != nil {
-		return nil, model.Errorf(model.Invalid, "tree %q: %w", c.Root, err)
+		return nil, err
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Timeout <= 0 {
-		c.Timeout = defaultTimeout
-	}
-	s := &Source{
-		id:   c.Kind.String() + ":" + root,
-		kind: c.Kind,
-		tree: &tree{root: root, local: c.Kind == model.Local},
-		log:  c.Log,
-	}
-	s.cache.settle = settleLocal
-	if c.Kind == model.Shared {
-		s.cache.settle = settleShared
-		s.guard = newGuard(s.id, c.Timeout, s.tree.probe, c.Log)
-	}
-	return s, nil
+	return &Source{Store: store, dirs: tree.NewCache(store.Tree)}, nil
 }
-
-// Close ends every wait; calls after it fail. It does not wait for operations
-// that are stuck in the kernel: their threads can't be got back, and each ends
-// when the share answers.
-func (s *Source) Close() {
-	if s.guard != nil {
-		s.guard.close()
-	}
-}
-
-// ID is "local:" or "shared:" and the absolute path of the root.
-func (s *Source) ID() string { return s.id }
-
-// Kind is Local or Shared.
-func (s *Source) Kind() model.SourceKind { return s.kind }
 
 // Find says what n is in this tree. NotFound: the tree has nothing of that
 // name, or nothing with that quantisation, or a revision was asked for, which
 // a plain tree does not record. Denied: the directory may not be read.
 // Unavailable: the tree could not be asked.
 func (s *Source) Find(ctx context.Context, n model.Name) (model.Found, error) {
-	return run(ctx, s.guard, "looking up "+n.String(), func() (model.Found, error) { return s.find(n) }, nil)
+	return inplace.Run(ctx, s.Store, "looking up "+n.String(), func() (model.Found, error) { return s.find(n) })
 }
 
 // List lists the files of what Find found, with their sizes of now. Files
 // that vanish meanwhile are left out.
 func (s *Source) List(ctx context.Context, n model.Name, f model.Found) (*model.Model, error) {
-	return run(ctx, s.guard, "listing "+n.String(), func() (*model.Model, error) { return s.list(f) }, nil)
+	return inplace.Run(ctx, s.Store, "listing "+n.String(), func() (*model.Model, error) { return s.list(f) })
 }
+
+var _ interface {
+	ID() string
+	Kind() model.SourceKind
+	Find(context.Context, model.Name) (model.Found, error)
+	List(context.Context, model.Name, model.Found) (*model.Model, error)
+	Names(context.Context) ([]model.Found, error)
+	At(abs string) model.Place
+} = (*Source)(nil)

@@ -1,10 +1,13 @@
 package directory
 
 import (
+	"fmt"
 	"path"
 	"strings"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/tree"
+	"modelfs/source/internal/weights"
 )
 
 // A target is where in the tree a name leads.
@@ -38,7 +41,7 @@ func (s *Source) find(n model.Name) (model.Found, error) {
 func (t target) isFile() bool { return t.kind == model.LooseFile || t.as != "" }
 
 func (l *look) describeFile(found *model.Found, at target, quant string) error {
-	st, err := l.s.tree.statFile(at.rel)
+	st, err := l.s.Tree.Stat(at.rel)
 	if err != nil {
 		return err
 	}
@@ -48,20 +51,30 @@ func (l *look) describeFile(found *model.Found, at target, quant string) error {
 }
 
 func (l *look) describeDir(found *model.Found, at target, quant string) error {
-	files, under, err := l.walk(at.rel)
+	paths, under, err := l.Walk(at.rel)
 	if err != nil {
 		return err
 	}
-	found.ModTime = under[0].stamp.modTime()
+	found.ModTime = under[0].Stamp.ModTime()
 	mark := at.rel + "\x00" + quant
-	if l.s.cache.isSound(mark, under) {
+	if l.s.dirs.IsSound(mark, under) {
 		return nil
 	}
-	found.Broken, err = l.judge(at.rel, files, quant)
+	found.Broken, err = l.judge(at.rel, paths, quant)
 	if err == nil && found.Broken == "" {
-		l.s.cache.setSound(mark, under)
+		l.s.dirs.SetSound(mark, under)
 	}
 	return err
+}
+
+// judge says why the files below rel, sorted paths, are not a model that can
+// be loaded, or "". NotFound: none of them is of the quantisation.
+func (l *look) judge(rel string, paths []string, quant string) (string, error) {
+	why, err := weights.Judge(paths, quant, files{l.s.Tree, rel})
+	if err != nil {
+		return "", fmt.Errorf("%s in %s: %w", rel, l.s.ID(), err)
+	}
+	return why, nil
 }
 
 // locate finds n: a directory that is literally called "name:quant" first,
@@ -88,11 +101,11 @@ func (l *look) locatePath(org, repo string) (target, error) {
 	if org == "" {
 		return l.locateTop(repo)
 	}
-	top, err := l.dir(".")
+	top, err := l.Dir(".")
 	if err != nil {
 		return target{}, err
 	}
-	dir, ok := match(top.dirs, org)
+	dir, ok := tree.Match(top.Dirs, org)
 	if !ok {
 		return target{}, l.absent(org)
 	}
@@ -101,18 +114,18 @@ func (l *look) locatePath(org, repo string) (target, error) {
 		return target{}, err
 	}
 	if shape == isModel || shape == isIncomplete {
-		return target{}, model.Errorf(model.NotFound, "%s is a model of %s, not a namespace", dir, l.s.id)
+		return target{}, model.Errorf(model.NotFound, "%s is a model of %s, not a namespace", dir, l.s.ID())
 	}
 	return l.locateIn(dir, repo)
 }
 
 // locateIn finds the model called repo in the namespace dir.
 func (l *look) locateIn(dir, repo string) (target, error) {
-	in, err := l.dir(dir)
+	in, err := l.Dir(dir)
 	if err != nil {
 		return target{}, err
 	}
-	name, ok := match(in.dirs, repo)
+	name, ok := tree.Match(in.Dirs, repo)
 	if !ok {
 		return target{}, l.absent(dir + "/" + repo)
 	}
@@ -121,7 +134,7 @@ func (l *look) locateIn(dir, repo string) (target, error) {
 	switch {
 	case err != nil:
 		return target{}, err
-	case c == nothing:
+	case c == hasNothing:
 		return target{}, l.absent(rel)
 	}
 	return target{kind: model.ModelDir, name: rel, rel: rel}, nil
@@ -131,18 +144,18 @@ func (l *look) locateIn(dir, repo string) (target, error) {
 // namespace, a loose file, or the model that a loose file is. As it is spelt
 // first, then but for case.
 func (l *look) locateTop(name string) (target, error) {
-	top, err := l.dir(".")
+	top, err := l.Dir(".")
 	if err != nil {
 		return target{}, err
 	}
-	for _, pick := range []func([]string, string) (string, bool){exactly, match} {
-		if dir, ok := pick(top.dirs, name); ok {
+	for _, pick := range []func([]string, string) (string, bool){exactly, tree.Match} {
+		if dir, ok := pick(top.Dirs, name); ok {
 			at, err := l.topDir(dir)
 			if err != nil || at.name != "" {
 				return at, err
 			}
 		}
-		if at, ok := looseAt(top, name, pick); ok {
+		if at, ok := l.looseAt(top, name, pick); ok {
 			return at, nil
 		}
 	}
@@ -166,11 +179,11 @@ func (l *look) topDir(dir string) (target, error) {
 }
 
 // looseAt finds the loose weights file called name, or the model that one is.
-func looseAt(top *listing, name string, pick func([]string, string) (string, bool)) (target, bool) {
-	if f, ok := pick(top.files, name); ok && isWeights(f) {
+func (l *look) looseAt(top *tree.Listing, name string, pick func([]string, string) (string, bool)) (target, bool) {
+	if f, ok := pick(top.Files, name); ok && weights.Is(f) {
 		return target{kind: model.LooseFile, name: f, rel: f}, true
 	}
-	byStem := top.loose()
+	byStem := l.s.loose.in(top)
 	stem, ok := pick(sortedKeys(byStem), name)
 	if !ok {
 		return target{}, false
@@ -180,15 +193,5 @@ func looseAt(top *listing, name string, pick func([]string, string) (string, boo
 }
 
 func (l *look) absent(name string) error {
-	return model.Errorf(model.NotFound, "%s has no %s", l.s.id, name)
-}
-
-// tolerable is nil for what one directory of many may fail with: it vanished,
-// or may not be read. Anything else says that the tree can't be asked.
-func tolerable(err error) error {
-	switch model.KindOf(err) {
-	case model.NotFound, model.Denied:
-		return nil
-	}
-	return err
+	return model.Errorf(model.NotFound, "%s has no %s", l.s.ID(), name)
 }

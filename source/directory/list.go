@@ -1,18 +1,19 @@
 package directory
 
 import (
-	"context"
-	"os"
+	"errors"
 	"path"
+	"slices"
 	"strings"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/tree"
 )
 
 // list is List, for the goroutine that may get stuck. f.Name is exact.
 func (s *Source) list(f model.Found) (*model.Model, error) {
 	if !model.ValidPath(f.Name) || f.Kind == model.Namespace {
-		return nil, model.Errorf(model.Invalid, "%s: listing %q, which is no model", s.id, f.Name)
+		return nil, model.Errorf(model.Invalid, "%s: listing %q, which is no model", s.ID(), f.Name)
 	}
 	l := s.look()
 	org, repo, two := strings.Cut(f.Name, "/")
@@ -26,103 +27,55 @@ func (s *Source) list(f model.Found) (*model.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &model.Model{Name: at.name, Source: s.id, Kind: s.kind}
 	if at.isFile() {
-		return m, l.listFile(m, at)
+		return l.listFile(at)
 	}
-	return m, l.listDir(m, at)
+	return l.listDir(at)
 }
 
-func (l *look) listFile(m *model.Model, at target) error {
+func (l *look) listFile(at target) (*model.Model, error) {
 	name := at.rel
 	if at.as != "" {
 		name = at.as
 	}
-	f, err := l.file(at.rel, name)
+	st, err := l.s.Tree.Stat(at.rel)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m.ModTime, m.Files = f.ModTime, []model.File{f}
-	return nil
+	return l.s.Model(model.Found{Name: at.name, ModTime: st.ModTime}, []model.File{l.file(at.rel, name, st)}), nil
 }
 
-func (l *look) listDir(m *model.Model, at target) error {
-	paths, under, err := l.walk(at.rel)
-	if err != nil {
-		return err
-	}
-	files := make([]model.File, 0, len(paths))
-	for _, p := range paths {
-		f, err := l.file(path.Join(at.rel, p), p)
-		if err != nil {
-			if tolerable(err) != nil {
-				return err
-			}
-			continue
+func (l *look) listDir(at target) (*model.Model, error) {
+	var files []model.File
+	var failure error
+	found := model.Found{Name: at.name}
+	err := l.Visit(at.rel, func(below string, d *tree.Listing) bool {
+		if below == "." {
+			found.ModTime = d.Stamp.ModTime()
 		}
-		files = append(files, f)
+		dir := path.Join(at.rel, below)
+		files = slices.Grow(files, len(d.Files))
+		failure = tree.Tolerable(l.s.Tree.StatAll(dir, d.Files, func(name string, st model.Stat) {
+			files = append(files, l.file(dir+"/"+name, join(below, name), st))
+		}))
+		return failure == nil && len(files) <= model.MaxFiles
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return nil, err
 	}
-	var refused []model.Refusal
-	m.ModTime = under[0].stamp.modTime()
-	m.Files, refused = model.Listing(files)
-	for _, r := range refused {
-		l.s.log.Debug("file left out of a listing", "source", l.s.id, "model", m.Name, "file", r.Path, "reason", r.Why)
+	return l.s.Model(found, files), nil
+}
+
+// file is the file at rel of the tree, called name in its model.
+func (l *look) file(rel, name string, st model.Stat) model.File {
+	return model.File{Path: name, Size: st.Size, ModTime: st.ModTime, Place: l.s.Tree.Place(l.s.Guard, rel, -1)}
+}
+
+// join is the path of a file in the directory below of its model, "." for the
+// model's own.
+func join(below, name string) string {
+	if below == "." {
+		return name
 	}
-	return nil
+	return below + "/" + name
 }
-
-func (l *look) file(rel, name string) (model.File, error) {
-	st, err := l.s.tree.statFile(rel)
-	if err != nil {
-		return model.File{}, err
-	}
-	return model.File{Path: name, Size: st.Size, ModTime: st.ModTime, Place: &place{s: l.s, rel: rel}}, nil
-}
-
-// A place is a file of the tree, found by its path each time: a file that was
-// replaced is the new one at once.
-type place struct {
-	s   *Source
-	rel string
-}
-
-// opened is what Open returns through the guard.
-type opened struct {
-	file *os.File
-	stat model.Stat
-}
-
-// At is the place of a file of this tree, by the absolute path that
-// Place.Path said; nil if the path does not lie in the tree. It does no I/O.
-func (s *Source) At(abs string) model.Place {
-	rel, ok := strings.CutPrefix(abs, s.tree.abs("")+"/")
-	if !ok || !model.ValidPath(rel) {
-		return nil
-	}
-	return &place{s: s, rel: rel}
-}
-
-// Stat implements model.Place.
-func (p *place) Stat(ctx context.Context) (model.Stat, error) {
-	return run(ctx, p.s.guard, "reading "+p.Path(), func() (model.Stat, error) { return p.s.tree.statFile(p.rel) }, nil)
-}
-
-// Open implements model.Place.
-func (p *place) Open(ctx context.Context) (*os.File, model.Stat, error) {
-	o, err := run(ctx, p.s.guard, "opening "+p.Path(), func() (opened, error) {
-		f, st, err := p.s.tree.openFile(p.rel)
-		return opened{f, st}, err
-	}, func(o opened) { o.file.Close() })
-	return o.file, o.stat, err
-}
-
-// Path implements model.Place.
-func (p *place) Path() string { return p.s.tree.abs(p.rel) }
-
-var _ interface {
-	ID() string
-	Kind() model.SourceKind
-	Find(context.Context, model.Name) (model.Found, error)
-	List(context.Context, model.Name, model.Found) (*model.Model, error)
-	Names(context.Context) ([]model.Found, error)
-} = (*Source)(nil)

@@ -113,9 +113,12 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	for _, rel := range []string{"m/out.gguf", "m/up.gguf", "outdir/secret.gguf", "m/proc.gguf", "m/dangling.gguf", "m/loop.gguf", "../outside/secret.gguf", "m/pipe.gguf", "m"} {
-		p := &place{s: s, rel: rel}
+		p := s.Tree.Place(s.Guard, rel, -1)
 		if f, _, err := p.Open(context.Background()); !model.IsKind(err, model.NotFound) {
 			t.Errorf("Open(%s) = %v, %v", rel, f, err)
+		}
+		if st, err := p.Stat(context.Background()); !model.IsKind(err, model.NotFound) {
+			t.Errorf("Stat(%s) = %+v, %v", rel, st, err)
 		}
 	}
 }
@@ -193,15 +196,42 @@ func TestFreshDirectoryIsNotRemembered(t *testing.T) {
 	s := local(t, root)
 	list(t, s, "m")
 	for _, rel := range []string{".", "m"} {
-		if s.cache.get(rel) != nil {
+		if remembered(t, s, rel) {
 			t.Errorf("%s was remembered", rel)
 		}
 	}
 	age(t, root)
 	list(t, s, "m")
 	for _, rel := range []string{".", "m"} {
-		if s.cache.get(rel) == nil {
+		if !remembered(t, s, rel) {
 			t.Errorf("%s was not remembered", rel)
 		}
+	}
+}
+
+// remembered reports whether a directory is not read again.
+func remembered(t *testing.T, s *Source, rel string) bool {
+	t.Helper()
+	first, err := s.dirs.Dir(rel)
+	must(t, err)
+	second, err := s.dirs.Dir(rel)
+	must(t, err)
+	return first == second
+}
+
+// After a restart a file is found again by the path that its place had.
+func TestAt(t *testing.T) {
+	root := plant(t, zoo)
+	s := local(t, root)
+	for _, name := range []string{"unsloth/G-GGUF", "gpt2", "loose.gguf", "loose", "llama3:8b"} {
+		for _, f := range list(t, s, name).Files {
+			p := s.At(f.Place.Path())
+			if p == nil || p.Path() != f.Place.Path() || readAll(t, p) != readAll(t, f.Place) {
+				t.Errorf("%s: %s is found as %v", name, f.Path, p)
+			}
+		}
+	}
+	if p := s.At(filepath.Dir(root) + "/x"); p != nil {
+		t.Errorf("outside: %s", p.Path())
 	}
 }

@@ -4,52 +4,41 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"time"
+	"sync"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
+	"modelfs/source/internal/tree"
+	"modelfs/source/internal/weights"
 )
 
 // A look is one operation's view of the tree: each directory is read or
 // checked once. It is used by one goroutine.
 type look struct {
-	s    *Source
-	seen map[string]*listing
+	*tree.Look
+	s *Source
 }
 
-func (s *Source) look() *look { return &look{s: s, seen: make(map[string]*listing)} }
-
-func (l *look) dir(rel string) (*listing, error) {
-	if d := l.seen[rel]; d != nil {
-		return d, nil
-	}
-	d, err := l.s.dir(rel)
-	if err == nil {
-		l.seen[rel] = d
-	}
-	return d, err
-}
-
-// modTime is the mtime of a directory that was looked at.
-func (l *look) modTime(rel string) time.Time { return l.seen[rel].stamp.modTime() }
+func (s *Source) look() *look { return &look{s.dirs.Look(), s} }
 
 // content is what a directory and those below it hold.
 type content int
 
 const (
-	nothing content = iota // nothing that a model has
-	markers                // a model's config or index, but no weights
-	weights                // something to load
+	hasNothing content = iota // nothing that a model has
+	hasMarkers                // a model's config or index, but no weights
+	hasWeights                // something to load
 )
 
 // ofFiles is the content of one directory's files.
 func ofFiles(files []string) content {
-	c := nothing
+	c := hasNothing
 	for _, f := range files {
-		if isWeights(f) {
-			return weights
+		if weights.Is(f) {
+			return hasWeights
 		}
-		if isMarker(f) {
-			c = markers
+		if weights.IsMarker(f) {
+			c = hasMarkers
 		}
 	}
 	return c
@@ -57,10 +46,10 @@ func ofFiles(files []string) content {
 
 // content looks at rel and below until it finds something to load.
 func (l *look) content(rel string) (content, error) {
-	most := nothing
-	err := l.visit(rel, func(_ string, d *listing) bool {
-		most = max(most, ofFiles(d.files))
-		return most < weights
+	most := hasNothing
+	err := l.Visit(rel, func(_ string, d *tree.Listing) bool {
+		most = max(most, ofFiles(d.Files))
+		return most < hasWeights
 	})
 	return most, err
 }
@@ -79,81 +68,89 @@ const (
 // model; so is one with a config beside directories with weights (diffusers,
 // ONNX exports). Any other with a model below it is a namespace.
 func (l *look) shape(dir string) (shape, error) {
-	d, err := l.dir(dir)
+	d, err := l.Dir(dir)
 	if err != nil {
 		return isNothing, err
 	}
-	own := ofFiles(d.files)
-	if own == weights {
+	own := ofFiles(d.Files)
+	if own == hasWeights {
 		return isModel, nil
 	}
 	below, err := l.content(dir)
 	switch {
 	case err != nil:
 		return isNothing, err
-	case own == markers && below == weights:
+	case own == hasMarkers && below == hasWeights:
 		return isModel, nil
-	case own == markers:
+	case own == hasMarkers:
 		return isIncomplete, nil
-	case below != nothing:
+	case below != hasNothing:
 		return isNamespace, nil
 	}
 	return isNothing, nil
 }
 
-// walk lists the files below the model's directory rel, as paths relative to
-// it, and the listings that they were taken from, rel's own first.
-func (l *look) walk(rel string) (files []string, under []*listing, err error) {
-	err = l.visit(rel, func(below string, d *listing) bool {
-		under = append(under, d)
-		for _, f := range d.files {
-			files = append(files, path.Join(below, f))
-		}
-		return len(files) <= model.MaxFiles
-	})
-	slices.Sort(files)
-	return files, under, err
+// looseFiles remembers the models that the loose files of the top are, as long
+// as the listing is the same.
+type looseFiles struct {
+	mu  sync.Mutex // guards the rest
+	top *tree.Listing
+	by  map[string]string // by name of the model that it is, each loose weights file; never changed
 }
 
-// visit calls f for rel and each directory below it, in order of names, with
-// the path relative to rel, until f says false. A directory below rel that
-// vanished or may not be read is left out; one that is its own ancestor,
-// through a link, too.
-func (l *look) visit(rel string, f func(below string, d *listing) bool) error {
-	_, err := l.visitBelow(rel, ".", nil, f)
-	return err
+// in are the loose files of the listing top.
+func (c *looseFiles) in(top *tree.Listing) map[string]string {
+	c.mu.Lock()
+	have, by := c.top, c.by
+	c.mu.Unlock()
+	if have == top {
+		return by
+	}
+	by = looseModels(top.Files)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.top, c.by = top, by
+	return by
 }
 
-func (l *look) visitBelow(rel, below string, above []stamp, f func(string, *listing) bool) (bool, error) {
-	d, err := l.dir(path.Join(rel, below))
-	if err != nil {
-		if below == "." {
-			return false, err
+// looseModels are the models that the files at the top of a tree are. Of two
+// with one name a GGUF file counts, else the first in order.
+func looseModels(files []string) map[string]string {
+	byStem := make(map[string]string)
+	for _, f := range files {
+		stem, ok := weights.Loose(f)
+		if !ok {
+			continue
 		}
-		return true, tolerable(err)
-	}
-	sameDir := func(s stamp) bool { return s.dev == d.stamp.dev && s.ino == d.stamp.ino }
-	if len(above) >= model.MaxDepth || slices.ContainsFunc(above, sameDir) {
-		return true, nil
-	}
-	if !f(below, d) {
-		return false, nil
-	}
-	above = append(above, d.stamp)
-	for _, sub := range d.dirs {
-		if more, err := l.visitBelow(rel, path.Join(below, sub), above, f); !more || err != nil {
-			return false, err
+		if have, dup := byStem[stem]; !dup || !format.IsGGUF(have) && format.IsGGUF(f) {
+			byStem[stem] = f
 		}
 	}
-	return true, nil
+	return byStem
 }
 
-func exactly(sorted []string, name string) (string, bool) { return name, has(sorted, name) }
+// files reads the weights below the directory at rel; it implements
+// weights.Reader.
+type files struct {
+	tree *tree.Tree
+	rel  string
+}
+
+func (r files) Size(file string) (int64, error) {
+	st, err := r.tree.Stat(path.Join(r.rel, file))
+	return st.Size, err
+}
+
+func (r files) Head(file string, n int64) ([]byte, error) {
+	return r.tree.Head(path.Join(r.rel, file), n)
+}
+
+func exactly(sorted []string, name string) (string, bool) { return name, tree.Has(sorted, name) }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-func sortedValues[V any](m map[string]V) []V {
-	vs := make([]V, 0, len(m))
+func sortedValues(m map[string]model.Found) []model.Found {
+	vs := make([]model.Found, 0, len(m))
 	for _, k := range sortedKeys(m) {
 		vs = append(vs, m[k])
 	}

@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/guard"
+	"modelfs/source/internal/tree"
+	"modelfs/source/internal/weights"
 )
 
 // walkers is how many directories of a share a walk reads at a time, because
@@ -62,11 +65,11 @@ func (s *Source) Names(ctx context.Context) ([]model.Found, error) {
 		case <-w.done:
 			return w.found, w.err
 		case <-ctx.Done():
-			return nil, model.Errorf(kindOfWait(ctx), "%s: %s did not answer in time: %w", what, s.id, ctx.Err())
+			return nil, model.Errorf(model.KindOf(ctx.Err()), "%s: %s did not answer in time: %w", what, s.ID(), ctx.Err())
 		}
 	}
 	begun := make(chan struct{})
-	found, err := run(ctx, s.guard, what, func() ([]model.Found, error) {
+	found, err := guard.Run(ctx, s.Guard, what, func() ([]model.Found, error) {
 		close(begun)
 		found, err := s.names()
 		s.endWalk(w, found, err)
@@ -82,7 +85,7 @@ func (s *Source) Names(ctx context.Context) ([]model.Found, error) {
 
 // names is Names, for the goroutine that may get stuck.
 func (s *Source) names() ([]model.Found, error) {
-	top, err := s.dir(".")
+	top, err := s.dirs.Dir(".")
 	if model.IsKind(err, model.NotFound) {
 		return nil, nil // a local tree that does not exist
 	}
@@ -90,21 +93,21 @@ func (s *Source) names() ([]model.Found, error) {
 		return nil, err
 	}
 	found := make(map[string]model.Found)
-	for _, f := range top.files {
-		if isWeights(f) {
+	for _, f := range top.Files {
+		if weights.Is(f) {
 			found[f] = model.Found{Kind: model.LooseFile, Name: f}
 		}
 	}
-	for stem := range top.loose() {
+	for stem := range s.loose.in(top) {
 		found[stem] = model.Found{Kind: model.ModelDir, Name: stem}
 	}
-	below := make([][]model.Found, len(top.dirs))
+	below := make([][]model.Found, len(top.Dirs))
 	var walking errgroup.Group
 	walking.SetLimit(walkers)
-	if s.guard == nil {
+	if s.Guard == nil {
 		walking.SetLimit(1)
 	}
-	for i, dir := range top.dirs {
+	for i, dir := range top.Dirs {
 		walking.Go(func() (err error) {
 			if below[i], err = s.look().namesIn(dir); err != nil {
 				return fmt.Errorf("listing %s: %w", dir, err)
@@ -128,25 +131,25 @@ func (l *look) namesIn(dir string) ([]model.Found, error) {
 	shape, err := l.shape(dir)
 	switch {
 	case err != nil:
-		return nil, tolerable(err)
+		return nil, tree.Tolerable(err)
 	case shape == isModel:
-		return []model.Found{{Kind: model.ModelDir, Name: dir, ModTime: l.modTime(dir)}}, nil
+		return []model.Found{{Kind: model.ModelDir, Name: dir, ModTime: l.ModTime(dir)}}, nil
 	case shape != isNamespace:
 		return nil, nil
 	}
-	in, err := l.dir(dir)
+	in, err := l.Dir(dir)
 	if err != nil {
-		return nil, tolerable(err)
+		return nil, tree.Tolerable(err)
 	}
 	var found []model.Found
-	for _, d := range in.dirs {
+	for _, d := range in.Dirs {
 		rel := dir + "/" + d
 		c, err := l.content(rel)
 		switch {
-		case err != nil && tolerable(err) != nil:
+		case err != nil && tree.Tolerable(err) != nil:
 			return nil, err
-		case err == nil && c == weights:
-			found = append(found, model.Found{Kind: model.ModelDir, Name: rel, ModTime: l.modTime(rel)})
+		case err == nil && c == hasWeights:
+			found = append(found, model.Found{Kind: model.ModelDir, Name: rel, ModTime: l.ModTime(rel)})
 		}
 	}
 	return found, nil

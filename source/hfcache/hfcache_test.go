@@ -408,3 +408,26 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// After a restart a file is found again by the path that its place had.
+func TestAt(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.MkdirAll(outside, 0o755))
+	must(t, os.WriteFile(filepath.Join(outside, "big.gguf"), []byte("on another disk"), 0o644))
+	h := zoo(t)
+	h.put("models--acme--whole/snapshots/"+commitA+"/big.gguf", "->"+outside+"/big.gguf")
+	s := h.source(outside)
+	files := list(t, s, "acme/whole").Files
+	if len(files) != 4 {
+		t.Errorf("%d files", len(files))
+	}
+	for _, f := range files {
+		p := s.At(f.Place.Path())
+		if p == nil || p.Path() != f.Place.Path() || readAll(t, p) != readAll(t, f.Place) {
+			t.Errorf("%s is found as %v", f.Path, p)
+		}
+	}
+	if p := s.At(filepath.Dir(outside) + "/x"); p != nil {
+		t.Errorf("outside: %s", p.Path())
+	}
+}

@@ -181,7 +181,7 @@ func (c *contents) broken(commit, quant string) (string, error) {
 		return c.wrong, nil
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.says)) {
-		if _, here := c.stats[p]; here || quant != "" && !(weights.IsGGUF(p) && weights.HasLabel(p, quant)) {
+		if _, here := c.stats[p]; here || quant != "" && !weights.IsOf(p, quant) {
 			continue
 		}
 		if _, err := c.repo.Stat(path.Join(".no_exist", commit, p)); err == nil {
@@ -195,7 +195,7 @@ func (c *contents) broken(commit, quant string) (string, error) {
 // lists reports whether the commit has GGUF files of the quantisation.
 func (c *contents) lists(quant string) bool {
 	for p := range c.says {
-		if weights.IsGGUF(p) && weights.HasLabel(p, quant) {
+		if weights.IsOf(p, quant) {
 			return true
 		}
 	}

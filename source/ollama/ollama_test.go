@@ -373,3 +373,17 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+// After a restart a file is found again by the path that its place had.
+func TestAt(t *testing.T) {
+	s := zoo(t).source()
+	for _, f := range list(t, s, "llava:7b").Files {
+		p := s.At(f.Place.Path())
+		if p == nil || p.Path() != f.Place.Path() || readAll(t, p) != readAll(t, f.Place) {
+			t.Errorf("%s is found as %v", f.Path, p)
+		}
+	}
+	if p := s.At("/etc/passwd"); p != nil {
+		t.Errorf("outside: %s", p.Path())
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
 	"modelfs/source/internal/tree"
 	"modelfs/source/internal/weights"
@@ -99,9 +100,9 @@ func judgeNode(b *book, c *copyOf, quant string) (string, error) {
 		return "", err
 	}
 	files := slices.DeleteFunc(slices.Clone(c.files), isArtifact)
-	if quant != "" && strings.EqualFold(quant, manifest.quant) && !slices.ContainsFunc(files, func(f string) bool { return weights.IsGGUF(f) && weights.HasLabel(f, quant) }) {
+	if quant != "" && strings.EqualFold(quant, manifest.quant) && !slices.ContainsFunc(files, func(f string) bool { return weights.IsOf(f, quant) }) {
 		quant = ""
-		files = slices.DeleteFunc(files, func(f string) bool { return !weights.IsGGUF(f) })
+		files = slices.DeleteFunc(files, func(f string) bool { return !format.IsGGUF(f) })
 	}
 	if why, err := weights.Judge(files, quant, c); why != "" || err != nil {
 		return why, err

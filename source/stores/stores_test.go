@@ -239,3 +239,22 @@ func TestNew(t *testing.T) {
 		shared.Close()
 	}
 }
+
+// After a restart a file is found again by the path that its place had.
+func TestAt(t *testing.T) {
+	root := plant(t, map[string]string{"acme/m/config.json": "{}", "acme/m/model.safetensors": "weights", "acme/m/twin.safetensors": "->model.safetensors"})
+	s := source(t, LMStudio, root)
+	m, _ := list(t, s, "acme/m")
+	if len(m.Files) != 3 {
+		t.Errorf("%d files", len(m.Files))
+	}
+	for _, f := range m.Files {
+		p := s.At(f.Place.Path())
+		if p == nil || p.Path() != f.Place.Path() || readAll(t, p) != readAll(t, f.Place) {
+			t.Errorf("%s is found as %v", f.Path, p)
+		}
+	}
+	if p := s.At(root + "2/acme/m/config.json"); p != nil {
+		t.Errorf("outside: %s", p.Path())
+	}
+}

@@ -45,7 +45,7 @@ func (c *Config) finishPaths() error {
 			list[i] = abs
 		}
 	}
-	for _, field := range []*string{&c.Cache, &c.CAFile, &c.RouterTokenFile} {
+	for _, field := range []*string{&c.Cache, &c.CAFile, &c.RouterTokenFile, &c.BackendRules} {
 		if *field == "" {
 			continue
 		}
@@ -154,13 +154,17 @@ func (c *Config) checkNames() error {
 		}
 		for _, id := range ids {
 			kind, _, _ := strings.Cut(id, ":")
-			if !slices.Contains([]string{"local", "shared", "hub", "router"}, kind) {
+			if !slices.Contains(sourceWords, kind) {
 				return errorf("sources: "+pattern, "%q is not local, shared, hub, router or the ID of one of them", id)
 			}
 		}
 	}
 	return nil
 }
+
+// sourceWords are the kinds of source, and what the IDs of stores begin with.
+var sourceWords = []string{"local", "shared", "hub", "router",
+	"hfcache", "ollama", "lmstudio", "modelscope", "llamacpp", "docker", "node"}
 
 func checkPatterns(patterns []string) error {
 	for _, p := range patterns {

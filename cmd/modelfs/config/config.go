@@ -39,6 +39,10 @@ type Config struct {
 	Allow           []string `yaml:"allow"`             // origin allow-list; nil: the default for these endpoints
 	CAFile          string   `yaml:"ca_file"`           // PEM file with one more root, absolute; "" for none
 
+	Backend      string `yaml:"backend"`       // what listings are for: auto, all, or a list of backends
+	BackendRules string `yaml:"backend_rules"` // file that replaces the table of what runs where, absolute; "" for the built-in one
+	NoDiscover   bool   `yaml:"no_discover"`   // don't look for stores of other tools
+
 	Quant    []string `yaml:"quant"`     // preferred quantisations, the best first
 	Fill     string   `yaml:"fill"`      // FillAuto or FillTouched
 	MaxFills int      `yaml:"max_fills"` // background fills at a time, 1 to 64
@@ -126,6 +130,7 @@ func defaults(sys System) *Config {
 	return &Config{
 		Cache:         defaultCache(sys),
 		HFEndpoint:    "https://huggingface.co",
+		Backend:       "auto",
 		Quant:         []string{"Q4_K_M", "Q8_0"},
 		Fill:          FillAuto,
 		MaxFills:      1,

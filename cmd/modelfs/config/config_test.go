@@ -78,6 +78,17 @@ func TestPrecedence(t *testing.T) {
 		{name: "empty variable is unset", env: []string{"MODELFS_MAX_FILLS=", "MODELFS_LOCAL= , ", "XLLM_MODELS_DIR=/old"},
 			get: func(c *Config) any { return c.Local }, want: []string{"/old"}},
 
+		{name: "backends by default", get: func(c *Config) any { return c.Backend }, want: "auto"},
+		{name: "backends", file: "backend: rocm\n", args: []string{"--backend", "cuda, vulkan", "--backend=cpu"},
+			get: func(c *Config) any { return c.Backend }, want: "cuda,vulkan,cpu"},
+		{name: "backends by variable", file: "backend: rocm\n", env: []string{"MODELFS_BACKEND=metal, cpu"},
+			get: func(c *Config) any { return c.Backend }, want: "metal,cpu"},
+		{name: "discovery by default", get: func(c *Config) any { return c.NoDiscover }, want: false},
+		{name: "no discovery by flag", args: []string{"--no-discover"}, get: func(c *Config) any { return c.NoDiscover }, want: true},
+		{name: "discovery by flag", file: "no_discover: true\n", args: []string{"--no-discover=false"}, get: func(c *Config) any { return c.NoDiscover }, want: false},
+		{name: "no discovery by variable", env: []string{"MODELFS_NO_DISCOVER=on"}, get: func(c *Config) any { return c.NoDiscover }, want: true},
+		{name: "no discovery by file", file: "no_discover: true\n", get: func(c *Config) any { return c.NoDiscover }, want: true},
+
 		{name: "hub by default", get: func(c *Config) any { return c.HFEndpoint }, want: "https://huggingface.co"},
 		{name: "hub without slash", env: []string{"HF_ENDPOINT=https://mirror/path/"}, get: func(c *Config) any { return c.HFEndpoint }, want: "https://mirror/path"},
 		{name: "no hub by flag", file: text, args: []string{"--hf-endpoint="}, get: func(c *Config) any { return c.HFEndpoint }, want: ""},

@@ -34,7 +34,8 @@ func table() string {
 			usage += " (repeatable)"
 		}
 		arg := strings.ReplaceAll(s.Arg, "|", `\|`)
-		fmt.Fprintf(&b, "| `--%s %s` | `%s` | %s | %s | %s |\n", s.Name, arg, s.Key(), vars, def, usage)
+		flag := strings.TrimSpace(s.Name + " " + arg)
+		fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s | %s |\n", flag, s.Key(), vars, def, usage)
 	}
 	return b.String()
 }

@@ -149,6 +149,9 @@ func (f *Flags) Add(fs *pflag.FlagSet, sys System) {
 		}
 		flag := fs.VarPF(&flagValue{setting: s, given: f.given}, s.Name, "", usage)
 		flag.DefValue = s.Default(sys)
+		if s.Bool {
+			flag.NoOptDefVal = "true"
+		}
 	}
 	fs.StringVar(&f.file, "config", "", "config `FILE`, YAML (default "+DefaultFile+" where it exists)")
 }
@@ -192,4 +195,11 @@ func (v *flagValue) Set(text string) error {
 }
 
 func (v *flagValue) String() string { return strings.Join(v.given[v.setting.Name], ",") }
-func (v *flagValue) Type() string   { return v.setting.Arg }
+
+// Type is what help texts show; pflag shows no argument for a bool.
+func (v *flagValue) Type() string {
+	if v.setting.Bool {
+		return "bool"
+	}
+	return v.setting.Arg
+}

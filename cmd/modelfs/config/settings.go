@@ -13,6 +13,7 @@ type Setting struct {
 	Arg   string   // what its value is called in help texts
 	Usage string   // one line, without a full stop
 	List  bool     // the flag may be repeated; variables separate with commas
+	Bool  bool     // the flag needs no value
 	Also  []string // variables of other programs that mean the same, in order, after MODELFS_…
 	// EmptyCounts: a MODELFS_ variable that is set to "" sets "". Elsewhere an
 	// empty variable is an unset one.
@@ -52,6 +53,7 @@ var settings = []Setting{
 	listSetting("allow", "PATTERN", "origins that may be fetched from; replaces the default",
 		[]string{"XLLM_ORIGIN_ALLOWLIST", "LLM_NODE_ORIGIN_ALLOWLIST", "LLM_ORIGIN_ALLOWLIST"},
 		func(c *Config) *[]string { return &c.Allow }),
+	backendSetting(),
 	quantSetting(),
 	textSetting("fill", "auto|touched", "when a read starts a whole-file download (auto: once past the head)", nil,
 		func(c *Config) *string { return &c.Fill }),
@@ -66,6 +68,9 @@ var settings = []Setting{
 		func(c *Config) *string { return &c.Fallback }),
 	textSetting("on-stop", "unmount|leave", "what stopping does with the mount (leave: the next start mounts over it)", nil,
 		func(c *Config) *string { return &c.OnStop }),
+	{Name: "no-discover", Usage: "don't look for stores of other tools on this machine", Bool: true,
+		set: func(c *Config, v []string) error { return parseBool(&c.NoDiscover, last(v)) },
+		get: func(c *Config) string { return boolText(c.NoDiscover) }},
 	textSetting("ca-file", "FILE", "one more trusted root certificate, PEM", nil, func(c *Config) *string { return &c.CAFile }),
 	textSetting("listen", "ADDR", "serve metrics (/metrics), health (/healthz) and a status page (/) there", nil,
 		func(c *Config) *string { return &c.Listen }),
@@ -95,6 +100,19 @@ func hubSetting() Setting {
 	s := textSetting("hf-endpoint", "URL", `base URL of the Hugging Face Hub or a mirror, or "" for none`,
 		[]string{"HF_ENDPOINT", "HF_BASE_URL"}, func(c *Config) *string { return &c.HFEndpoint })
 	s.EmptyCounts = true
+	return s
+}
+
+// backendSetting joins what is given: a flag that is repeated says the same as
+// a list.
+func backendSetting() Setting {
+	s := listSetting("backend", "LIST", "what listings show the models of: auto, all, or a list of cuda, rocm, metal, vulkan, directml, intel, neuron, tpu, gaudi, cpu",
+		nil, nil)
+	s.set = func(c *Config, v []string) error {
+		c.Backend = strings.Join(splitList(strings.Join(v, ",")), ",")
+		return nil
+	}
+	s.get = func(c *Config) string { return c.Backend }
 	return s
 }
 

@@ -69,6 +69,26 @@ func parseInt(n *int, text string) error {
 	return nil
 }
 
+func parseBool(b *bool, text string) error {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "1", "true", "yes", "on":
+		*b = true
+	case "0", "false", "no", "off":
+		*b = false
+	default:
+		return fmt.Errorf("%q is neither true nor false", text)
+	}
+	return nil
+}
+
+// boolText is "" for false, which needs no saying.
+func boolText(b bool) string {
+	if b {
+		return "true"
+	}
+	return ""
+}
+
 // unmarshal parses a scalar of the config file; its errors say where it is.
 func unmarshal(node ast.Node, parse func(string) error) error {
 	at := node.GetToken().Position

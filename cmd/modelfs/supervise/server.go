@@ -37,6 +37,7 @@ func Attach() (*Attachment, error) {
 			hello.Version, protocolVersion)
 	}
 	signal.Ignore(unix.SIGTERM, unix.SIGINT) // the supervisor decides when the service ends
+	signal.Ignore(unix.SIGPIPE)              // whoever reads the log may go away
 	a := &Attachment{control: control, standby: hello.Standby}
 	a.Connection = fs.Connection{Device: inherited(fdDevice, "/dev/fuse"), Ledger: inherited(fdLedger, "ledger"), Init: hello.Init}
 	a.Lock = inherited(fdLock, "lock")

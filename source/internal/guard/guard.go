@@ -3,7 +3,8 @@
 // Invariants:
 //
 //  1. A call returns when its context ends, whatever the kernel does.
-//  2. At most maxRunning+1 threads are ever stuck on one share.
+//  2. At most maxRunning+1 threads are ever stuck on one share, and those that
+//     an operation makes itself.
 //  3. A share that hangs is asked by one probe at a time; calls fail at once
 //     until the probe has come back.
 //
@@ -34,8 +35,7 @@ const (
 
 // A Guard lets operations on a share be left behind. An operation that its
 // caller gave up on after patience makes the share hung: calls fail at once
-// until a single background probe has come back from the share. So at most
-// maxRunning+1 threads are ever stuck on one share.
+// until a single background probe has come back from the share.
 type Guard struct {
 	name    string
 	timeout time.Duration

@@ -1,11 +1,13 @@
-// Package inplace answers: what do all stores of other tools that are read in
-// place have in common?
+// Package inplace answers: what do all trees and stores of other tools that are
+// read in place have in common?
 //
 // Invariants:
 //
 //  1. Nothing is touched until a source is asked something.
 //  2. On a share every system call is made by a goroutine that can be left
 //     behind; in a local store the caller makes it.
+//  3. No place leads out of the store, or of the directories that the operator
+//     trusts.
 //
 // It knows no layout.
 package inplace
@@ -41,17 +43,18 @@ type Store struct {
 	Log   *slog.Logger
 	id    string
 	kind  model.SourceKind
+	trust []*tree.Tree // those of Config.Trust
 }
 
 // New makes the store at c.Root, whose ID begins with label. The error is of
 // kind Invalid: no root, or a kind that is not a tree's.
 func New(label string, c Config) (*Store, error) {
 	if c.Root == "" || !c.Kind.InPlace() {
-		return nil, model.Errorf(model.Invalid, "%s store %q of kind %v: a store needs a directory and is local or shared", label, c.Root, c.Kind)
+		return nil, model.Errorf(model.Invalid, "%s:%s of kind %v: what is read in place needs a directory and is local or shared", label, c.Root, c.Kind)
 	}
 	root, err := filepath.Abs(c.Root)
 	if err != nil {
-		return nil, model.Errorf(model.Invalid, "%s store %q: %w", label, c.Root, err)
+		return nil, model.Errorf(model.Invalid, "%s:%s: %w", label, c.Root, err)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -60,6 +63,9 @@ func New(label string, c Config) (*Store, error) {
 		c.Timeout = defaultTimeout
 	}
 	s := &Store{Tree: tree.New(root, c.Kind == model.Local, c.Trust...), Log: c.Log, id: label + ":" + root, kind: c.Kind}
+	for _, t := range c.Trust {
+		s.trust = append(s.trust, tree.New(filepath.Clean(t), c.Kind == model.Local))
+	}
 	if c.Kind == model.Shared {
 		s.Guard = guard.New(s.id, c.Timeout, s.Tree.Probe, c.Log)
 	}
@@ -83,6 +89,19 @@ func (s *Store) Kind() model.SourceKind { return s.kind }
 // Absent is the error for a name that the store does not have.
 func (s *Store) Absent(n model.Name) error {
 	return model.Errorf(model.NotFound, "%s has no %s", s.id, n)
+}
+
+// At is the place of a file of the store by the absolute path that Place.Path
+// said, perhaps in another process; nil if that lies neither in the store nor
+// in a trusted directory. It does no I/O. The size that a manifest or a name
+// promised is not asked for again: the caller knows which file it had.
+func (s *Store) At(abs string) model.Place {
+	for _, t := range append([]*tree.Tree{s.Tree}, s.trust...) {
+		if rel, ok := t.Rel(abs); ok {
+			return t.Place(s.Guard, rel, -1)
+		}
+	}
+	return nil
 }
 
 // Model is the model of the given files, less those that no model can have.

@@ -41,9 +41,6 @@ func (t *Tree) failed(doing, rel string, err error) error {
 // rootMissing is nil if the root is a directory, or if it is a local tree's
 // that does not exist: nothing can be there then.
 func (t *Tree) rootMissing() error {
-	if t.held >= 0 {
-		return nil
-	}
 	var st unix.Stat_t
 	err := ignoringEINTR(func() error { return unix.Stat(t.root, &st) })
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {

@@ -21,6 +21,7 @@ package tree
 import (
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,6 +111,13 @@ func (t *Tree) Abs(rel string) string {
 	return filepath.Join(t.root, t.within, filepath.FromSlash(rel))
 }
 
+// Rel is the path of abs relative to the root, if abs is a clean absolute path
+// below it. It does no I/O and follows no links.
+func (t *Tree) Rel(abs string) (rel string, ok bool) {
+	rel, ok = strings.CutPrefix(abs, strings.TrimSuffix(t.root, "/")+"/")
+	return rel, ok && rel != "." && filepath.IsLocal(rel) && filepath.Clean(rel) == rel
+}
+
 // stat follows links without asking where they lead: what is read under the
 // stamp is opened by openBeneath.
 func (t *Tree) stat(rel string, st *unix.Stat_t) error {
@@ -120,7 +128,7 @@ func (t *Tree) stat(rel string, st *unix.Stat_t) error {
 		if t.held >= 0 {
 			return unix.Fstatat(t.held, rel, st, 0)
 		}
-		return unix.Stat(t.Abs(rel), st)
+		return unix.Stat(t.root+"/"+rel, st)
 	})
 }
 
@@ -163,6 +171,42 @@ func (t *Tree) statBeneath(rel string, st *unix.Stat_t) error {
 	}
 	defer unix.Close(fd)
 	return unix.Fstat(fd, st)
+}
+
+// StatAll calls f with Stat's answer for each of names in the directory at dir.
+// It takes one system call for each that is no link. Those that vanished, may
+// not be read or are no files are left out.
+func (t *Tree) StatAll(dir string, names []string, f func(name string, st model.Stat)) error {
+	fd, err := t.openBeneath(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return t.failed("reading", dir, err)
+	}
+	defer unix.Close(fd)
+	for _, name := range names {
+		st, err := t.statAt(fd, dir, name)
+		if err == nil {
+			f(name, st)
+		} else if err := Tolerable(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statAt is Stat of name in dir, which is open as fd.
+func (t *Tree) statAt(fd int, dir, name string) (model.Stat, error) {
+	if name == ".." || strings.Contains(name, "/") { // fd alone would not keep it inside
+		return t.Stat(path.Join(dir, name))
+	}
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	switch {
+	case err != nil:
+		return model.Stat{}, t.failed("reading", path.Join(dir, name), err)
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return t.Stat(path.Join(dir, name))
+	}
+	return regular(name, &st)
 }
 
 func regular(rel string, st *unix.Stat_t) (model.Stat, error) {

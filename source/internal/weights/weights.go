@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
 )
 
@@ -54,9 +55,6 @@ func Is(name string) bool {
 	return !slices.ContainsFunc(notWeights, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// IsGGUF reports whether a name ends as a GGUF file's does.
-func IsGGUF(name string) bool { return strings.EqualFold(path.Ext(name), ".gguf") }
-
 // IsProjector reports whether a name is that of a multimodal projector, which
 // is no model by itself.
 func IsProjector(name string) bool {
@@ -87,26 +85,8 @@ func Loose(file string) (string, bool) {
 	return stem, model.ValidEntry(stem)
 }
 
-// HasLabel reports whether a GGUF file's path carries the quantisation as a
-// word of its own, ignoring case: words end at '-', '.' and '/', because '_'
-// is part of the labels themselves (Q4_K is not Q4_K_M).
-func HasLabel(file, quant string) bool {
-	file, quant = strings.ToLower(file), strings.ToLower(quant)
-	for from := 0; from < len(file); {
-		i := strings.Index(file[from:], quant)
-		if i < 0 {
-			return false
-		}
-		start, end := from+i, from+i+len(quant)
-		if (start == 0 || isBreak(file[start-1])) && (end == len(file) || isBreak(file[end])) {
-			return true
-		}
-		from = start + 1
-	}
-	return false
-}
-
-func isBreak(c byte) bool { return c == '-' || c == '.' || c == '/' }
+// IsOf reports whether a file is a GGUF file of the quantisation, by its path.
+func IsOf(file, quant string) bool { return format.IsGGUF(file) && format.MatchesQuant(file, quant) }
 
 // A Reader knows the files that are judged, by their paths in the model.
 type Reader interface {
@@ -145,7 +125,7 @@ func Judge(files []string, quant string, r Reader) (string, error) {
 func selected(files []string, quant string) []string {
 	var loads []string
 	for _, f := range files {
-		if Is(f) && (quant == "" || IsGGUF(f) && HasLabel(f, quant)) {
+		if Is(f) && (quant == "" || IsOf(f, quant)) {
 			loads = append(loads, f)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"modelfs/internal/format"
 	"modelfs/internal/model"
 )
 
@@ -74,7 +75,7 @@ func TestNames(t *testing.T) {
 		"model.gguf": {true, true}, "M.GGUF": {true, true}, "a/b/model.safetensors": {true}, "training_args.bin": {}, "tokenizer.bin": {},
 		"config.json": {false, false, false, true}, "model.safetensors.index.json": {false, false, true, true}, "README.md": {},
 	} {
-		if got := [4]bool{Is(name), IsGGUF(name), IsIndex(name), IsMarker(name)}; got != want {
+		if got := [4]bool{Is(name), format.IsGGUF(name), IsIndex(name), IsMarker(name)}; got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
@@ -83,7 +84,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("Loose(%s) = %q, %v", file, got, ok)
 		}
 	}
-	if HasLabel("m-Q4_K_M.gguf", "") || HasLabel("", "Q4") || !HasLabel("Q4_K_M/x.gguf", "q4_k_m") || HasLabel("m-Q4_K_M.gguf", "Q4_K") {
+	if IsOf("m-Q4_K_M.gguf", "") || IsOf("", "Q4") || !IsOf("Q4_K_M/x.gguf", "q4_k_m") || IsOf("m-Q4_K_M.gguf", "Q4_K") {
 		t.Error("labels")
 	}
 	if d := cmp.Diff([]string{"a/m-00001-of-00002.gguf", "a/m-00002-of-00002.gguf"}, Parts("a/m-00002-of-00002.gguf")); d != "" {
@@ -96,18 +97,86 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// What an engine is not given to load, and what says that a directory is a
+// model's all the same.
+func TestNotWeights(t *testing.T) {
+	for _, name := range []string{"optimizer.pt", "scheduler.pt", "rng_state_0.pth", "Scaler.pt", "trainer_state.bin", "model.gguf.txt", "gguf", ""} {
+		if Is(name) || Is("a/b/"+name) {
+			t.Errorf("%q is something to load", name)
+		}
+	}
+	for _, name := range []string{"model_index.json", "pytorch_model.bin.index.json", "Model.Safetensors.Index.json"} {
+		if !IsMarker(name) {
+			t.Errorf("%q says nothing", name)
+		}
+	}
+	if IsMarker("tokenizer_config.json") || !IsProjector("x/MMPROJ-F16.gguf") || IsProjector("mmproj/x.gguf") {
+		t.Error("markers and projectors")
+	}
+}
+
+// Errors of the reader are not verdicts.
+func TestJudgePassesErrorsOn(t *testing.T) {
+	gone := errors.New("the share is gone")
+	index := "m.safetensors.index.json"
+	for label, r := range map[string]failing{
+		"size": {size: gone}, "the head of a small file": {head: gone, of: "m.safetensors"}, "an index": {head: gone, of: index},
+	} {
+		if why, err := Judge([]string{"m.safetensors", index}, "", r); !errors.Is(err, gone) {
+			t.Errorf("%s: %q, %v", label, why, err)
+		}
+	}
+}
+
+// failing is a Reader of small files that fails in one way.
+type failing struct {
+	size, head error
+	of         string // the file whose head can't be read
+}
+
+func (f failing) Size(string) (int64, error) { return 1, f.size }
+
+func (f failing) Head(file string, _ int64) ([]byte, error) {
+	if file == f.of {
+		return nil, f.head
+	}
+	return []byte("{}"), nil
+}
+
+func TestParseIndexIsBounded(t *testing.T) {
+	if _, err := ParseIndex(make([]byte, maxIndex+1)); !model.IsKind(err, model.Invalid) {
+		t.Error(err)
+	}
+}
+
 func FuzzParseIndex(f *testing.F) {
-	f.Add([]byte(`{"weight_map":{"a":"x.safetensors","b":"../y"}}`))
-	f.Add([]byte(`{"weight_map":[]}`))
+	for _, seed := range []string{`{"weight_map":{"a":"x.safetensors","b":"x.safetensors"}}`, `{"weight_map":{"a":"x.safetensors","b":"../y"}}`,
+		`{}`, `null`, `[]`, `{"weight_map":[]}`, `{"weight_map":{"a":"../x"}}`, `{"weight_map":{"a":1}}`} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		parts, err := ParseIndex(raw)
 		if err != nil && !model.IsKind(err, model.Invalid) {
-			t.Error(err)
+			t.Errorf("kind of %v", err)
 		}
-		for _, p := range parts {
-			if !model.ValidPath(p) {
-				t.Errorf("%q", p)
+		for i, p := range parts {
+			if !model.ValidPath(p) || i > 0 && parts[i-1] >= p {
+				t.Errorf("parts %q", parts)
 			}
 		}
+	})
+}
+
+// FuzzLabel: a file that carries a quantisation is of it, for each that a name
+// can have.
+func FuzzLabel(f *testing.F) {
+	for _, seed := range [][2]string{{"m-Q4_K_M.gguf", "Q4_K_M"}, {"m-Q4_K_M.gguf", "Q4_K"}, {"BF16/m.gguf", "bf16"}, {"", ""}, {"aa", "a"}, {"İ-q4", "q4"}} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, file, quant string) {
+		if _, err := model.ParseName("m:" + quant); err == nil && !strings.Contains(quant, "@") && !IsOf("m-"+quant+".gguf", quant) {
+			t.Errorf("m-%s.gguf is not of it", quant)
+		}
+		IsOf(file, quant)
 	})
 }

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// A file of the Hub, and its size under the options.
+type file struct {
+	name string
+	size func(options) int64
+}
+
+var (
+	large = file{"large.gguf", func(o options) int64 { return o.large }}
+	small = file{"small.gguf", func(o options) int64 { return o.small }}
+)
+
+func perSecond(bytes int64, seconds float64) float64 { return float64(bytes) / mib / seconds }
+
+// read does one job on a file of a fresh mount, and says how many bytes the
+// origin sent for it until the reader ended.
+func (b *bench) read(ctx context.Context, j job, flags ...string) (o outcome, sent int64, err error) {
+	m, err := b.fresh(ctx, flags...)
+	if err != nil {
+		return o, 0, err
+	}
+	defer func() { err = errors.Join(err, m.remove()) }()
+	j.Path = m.path(j.Path)
+	if o, err = j.do(ctx); err == nil {
+		sent, err = b.hub.sent()
+	}
+	return o, sent, err
+}
+
+func (b *bench) behave(o order) error {
+	_, err := b.hub.ask(o)
+	return err
+}
+
+func coldRead(network order, f file, way string) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (sample, error) {
+		if err := b.behave(network); err != nil {
+			return sample{}, err
+		}
+		ref, err := b.download(ctx, "aria2c", f, "-q", "-x8", "-s8", "--file-allocation=none", "-d", b.dir, "-o", "download")
+		if err != nil {
+			return sample{}, err
+		}
+		o, sent, err := b.read(ctx, job{Path: f.name, Way: way})
+		return sample{perSecond(o.Bytes, o.Seconds), ref, float64(sent) / float64(f.size(b.o))}, err
+	}
+}
+
+// download has another program fetch a file to the same disk, in MiB a second.
+func (b *bench) download(ctx context.Context, program string, f file, args ...string) (float64, error) {
+	if err := dropCaches(b.dir); err != nil {
+		return 0, err
+	}
+	target := filepath.Join(b.dir, "download")
+	defer os.Remove(target)
+	began := time.Now()
+	out, err := exec.CommandContext(ctx, program, append(args, b.hub.address(f.name))...).CombinedOutput()
+	took := time.Since(began)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w: %s", program, err, out)
+	}
+	info, err := os.Stat(target)
+	if err == nil && info.Size() != f.size(b.o) {
+		err = fmt.Errorf("%s fetched %d bytes of %s", program, info.Size(), f.name)
+	}
+	return perSecond(f.size(b.o), took.Seconds()), err
+}
+
+func coldAgainstCurl(ctx context.Context, b *bench) (sample, error) {
+	if err := b.behave(unlimited); err != nil {
+		return sample{}, err
+	}
+	ref, err := b.download(ctx, "curl", small, "-sfL", "-o", filepath.Join(b.dir, "download"))
+	if err != nil {
+		return sample{}, err
+	}
+	o, sent, err := b.read(ctx, job{Path: small.name, Way: "read"})
+	return sample{perSecond(o.Bytes, o.Seconds), ref, float64(sent) / float64(small.size(b.o))}, err
+}
+
+func coldMapping(ctx context.Context, b *bench) (sample, error) {
+	if err := b.behave(distant); err != nil {
+		return sample{}, err
+	}
+	ref, _, err := b.read(ctx, job{Path: large.name, Way: "read"})
+	if err != nil {
+		return sample{}, err
+	}
+	o, sent, err := b.read(ctx, job{Path: large.name, Way: "map"})
+	return sample{perSecond(o.Bytes, o.Seconds), perSecond(ref.Bytes, ref.Seconds), float64(sent) / float64(o.Bytes)}, err
+}
+
+func firstByte(ctx context.Context, b *bench) (sample, error) {
+	if err := b.behave(slow); err != nil {
+		return sample{}, err
+	}
+	o, _, err := b.read(ctx, job{Path: large.name, Way: "pread", Piece: 1})
+	return sample{got: o.Seconds * 1000}, err
+}
+
+// lastMiB reads the end of a file while another reader's fill is at full speed.
+func lastMiB(ctx context.Context, b *bench) (s sample, err error) {
+	if err := b.behave(distant); err != nil {
+		return s, err
+	}
+	m, err := b.fresh(ctx)
+	if err != nil {
+		return s, err
+	}
+	defer func() { err = errors.Join(err, m.remove()) }()
+	r, err := job{Path: m.path(large.name), Way: "read"}.start(ctx)
+	if err != nil {
+		return s, err
+	}
+	size := large.size(b.o)
+	if _, err := b.hub.ask(order{Do: "await", Bytes: size / 4}); err != nil {
+		return s, err
+	}
+	o, err := job{Path: m.path(large.name), Way: "pread", Off: size - mib}.do(ctx)
+	_, waitErr := r.wait()
+	return sample{got: o.Seconds * 1000}, errors.Join(err, waitErr)
+}
+
+// scatteredReads is how many MiB are read, of scattered places.
+const scatteredReads = 256
+
+// moreThreads compares scattered reads by so many threads with those by less.
+func moreThreads(fill string, threads, less int) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (sample, error) {
+		ref, _, err := b.scattered(ctx, large, less, scatteredReads, fill)
+		if err != nil {
+			return sample{}, err
+		}
+		got, fetched, err := b.scattered(ctx, large, threads, scatteredReads, fill)
+		return sample{got, ref, fetched}, err
+	}
+}
+
+// scatteredSmall reads half as many MiB as the file has.
+func scatteredSmall(threads int) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (sample, error) {
+		got, fetched, err := b.scattered(ctx, small, threads, int(small.size(b.o)/mib/2), "auto")
+		return sample{got: got, fetched: fetched}, err
+	}
+}
+
+func (b *bench) scattered(ctx context.Context, f file, threads, reads int, fill string) (speed, fetched float64, err error) {
+	if err := b.behave(distant); err != nil {
+		return 0, 0, err
+	}
+	o, sent, err := b.read(ctx, job{Path: f.name, Way: "random", Threads: threads, Reads: reads}, "--fill", fill)
+	if err != nil {
+		return 0, 0, err
+	}
+	return perSecond(o.Bytes, o.Seconds), float64(sent) / float64(o.Bytes), nil
+}

@@ -1,0 +1,357 @@
+package integration
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"modelfs/internal/hubtest"
+)
+
+// A link is a symlink's target.
+type link string
+
+// plant writes a store: files are strings, patterns or links.
+func plant(t testing.TB, dir string, store map[string]any) {
+	t.Helper()
+	for name, what := range store {
+		path := filepath.Join(dir, name)
+		switch what := what.(type) {
+		case string:
+			writeFile(t, path, []byte(what))
+		case pattern:
+			writeFile(t, path, what.bytes())
+		case link:
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(string(what), path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func sha256Of(data []byte) string { return fmt.Sprintf("%x", sha256.Sum256(data)) }
+
+func gitBlob(text string) string {
+	return fmt.Sprintf("%x", sha1.Sum(fmt.Appendf(nil, "blob %d\x00%s", len(text), text)))
+}
+
+// snapshotOf is one repository of a Hugging Face cache, as its client writes
+// it: blobs by their entity tags, links in the snapshot.
+func snapshotOf(repo, commit string, files map[string]any) map[string]any {
+	dir := "models--" + strings.ReplaceAll(repo, "/", "--")
+	store := map[string]any{dir + "/refs/main": commit}
+	for name, what := range files {
+		var blob string
+		switch what := what.(type) {
+		case string:
+			blob = gitBlob(what)
+		case pattern:
+			blob = sha256Of(what.bytes())
+		}
+		up := strings.Repeat("../", strings.Count(name, "/")+2)
+		store[dir+"/blobs/"+blob] = what
+		store[dir+"/snapshots/"+commit+"/"+name] = link(up + "blobs/" + blob)
+	}
+	return store
+}
+
+// ollamaModel is one model of a store of Ollama's.
+func ollamaModel(manifest string, weights pattern, template string) map[string]any {
+	sum := sha256Of(weights.bytes())
+	layer := func(kind, sum string, size int64) string {
+		return fmt.Sprintf(`{"mediaType":"application/vnd.ollama.image.%s","digest":"sha256:%s","size":%d}`, kind, sum, size)
+	}
+	return map[string]any{
+		"blobs/sha256-" + sum:                        weights,
+		"blobs/sha256-" + sha256Of([]byte(template)): template,
+		"manifests/" + manifest: `{"schemaVersion":2,"layers":[` + layer("model", sum, weights.size) + "," +
+			layer("template", sha256Of([]byte(template)), int64(len(template))) + `]}`,
+	}
+}
+
+// dockerModel is a store of Docker Model Runner's with one model.
+func dockerModel(tag string, weights pattern) map[string]any {
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"config":{},"layers":[{"mediaType":"application/vnd.docker.ai.gguf.v3","digest":"sha256:%s","size":%d}]}`,
+		sha256Of(weights.bytes()), weights.size)
+	return map[string]any{
+		"layout.json": `{"version":"1.0.0"}`,
+		"blobs/sha256/" + sha256Of(weights.bytes()):                   weights,
+		"blobs/sha256/" + sha256Of([]byte("pulling")) + ".incomplete": "pull",
+		"manifests/sha256/" + sha256Of([]byte(manifest)):              manifest,
+		"models.json": fmt.Sprintf(`{"models":[{"id":"sha256:%s","tags":[%q],"files":[]}]}`, sha256Of([]byte(manifest)), tag),
+	}
+}
+
+func merged(all ...map[string]any) map[string]any {
+	store := make(map[string]any)
+	for _, m := range all {
+		for k, v := range m {
+			store[k] = v
+		}
+	}
+	return store
+}
+
+const commit = "0123456789abcdef0123456789abcdef01234567"
+
+// layouts are the stores of other tools, each with something partial and
+// something dangling beside what can be read.
+var layouts = []struct {
+	name  string
+	env   string // that names the place; "" for one in the home directory
+	at    string // the place, in the home directory or below what env names
+	store map[string]any
+	want  map[string]pattern // by path in the mount
+	list  []string           // of the root or a namespace that has all of it
+	in    string
+	gone  []string // names that must not be there
+}{
+	{
+		name: "hfcache", env: "HF_HOME", at: "hub",
+		store: merged(snapshotOf("org/whole", commit, map[string]any{"config.json": "{}", "sub/model.safetensors": pattern{31, 3 << 20}}),
+			snapshotOf("org/half", commit, map[string]any{"config.json": "{}"}),
+			map[string]any{
+				"models--org--half/blobs/" + sha256Of([]byte("rest")) + ".incomplete":      "re",
+				"models--org--half/snapshots/" + commit + "/model.safetensors":             link("../../blobs/" + sha256Of([]byte("rest"))),
+				"models--org--whole/snapshots/" + commit + "/gone.safetensors":             link("../../blobs/" + sha256Of([]byte("gone"))),
+				"models--org--whole/blobs/" + sha256Of([]byte("x")) + ".0123.incomplete":   "x",
+				"models--org--whole/.no_exist/" + commit + "/model.safetensors.index.json": "",
+			}),
+		want: map[string]pattern{"org/whole/sub/model.safetensors": {31, 3 << 20}},
+		in:   "org", list: []string{"whole"},
+		gone: []string{"org/whole/gone.safetensors", "org/half/model.safetensors"},
+	},
+	{
+		name: "ollama", env: "OLLAMA_MODELS",
+		store: merged(ollamaModel("registry.ollama.ai/library/llama3.2/1b", pattern{32, 2 << 20}, "{{ .Prompt }}"),
+			ollamaModel("hf.co/org/repo-GGUF/Q4_K_M", pattern{33, 1 << 20}, "{{ .System }}"),
+			map[string]any{
+				"blobs/sha256-" + sha256Of([]byte("pulling")) + "-partial": "pull",
+				"manifests/registry.ollama.ai/library/pulling/latest": `{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:` +
+					sha256Of([]byte("pulling")) + `","size":7}]}`,
+			}),
+		want: map[string]pattern{"llama3.2:1b/model.gguf": {32, 2 << 20}, "org/repo-GGUF:Q4_K_M/model.gguf": {33, 1 << 20}},
+		list: []string{"llama3.2:1b", "org"},
+		gone: []string{"pulling/model.gguf", "nobody"},
+	},
+	{
+		name: "lmstudio", at: ".lmstudio/models",
+		store: map[string]any{"pub/m-GGUF/m-Q4_K_M.gguf": pattern{34, 1 << 20}, "pub/m-GGUF/next.gguf.part": "half", "pub/m-GGUF/gone.gguf": link("nothing.gguf")},
+		want:  map[string]pattern{"pub/m-GGUF/m-Q4_K_M.gguf": {34, 1 << 20}, "pub/m-GGUF:Q4_K_M/model.gguf": {34, 1 << 20}},
+		in:    "pub", list: []string{"m-GGUF"},
+		gone: []string{"pub/m-GGUF/next.gguf.part", "pub/m-GGUF/gone.gguf"},
+	},
+	{
+		name: "modelscope", env: "MODELSCOPE_CACHE",
+		store: map[string]any{
+			"models/Qwen--Qwen3/snapshots/master/model.safetensors":             pattern{35, 1 << 20},
+			"models/Qwen--Qwen3/snapshots/master/config.json":                   "{}",
+			"models/Qwen--Qwen3/snapshots/master/model2.safetensors.incomplete": "half",
+			"models/._____temp/Qwen/Half/model.gguf":                            "half",
+		},
+		want: map[string]pattern{"Qwen/Qwen3/model.safetensors": {35, 1 << 20}},
+		in:   "Qwen", list: []string{"Qwen3"},
+		gone: []string{"Qwen/Qwen3/model2.safetensors.incomplete", "Qwen/Half"},
+	},
+	{
+		name: "llamacpp", env: "LLAMA_CACHE",
+		store: map[string]any{
+			"org_repo-GGUF_m-Q4_K_M.gguf":          pattern{36, 1 << 20},
+			"org_repo-GGUF_m-Q4_K_M.gguf.json":     `{"etag":"x","url":"https://huggingface.co/org/repo-GGUF/resolve/main/m-Q4_K_M.gguf"}`,
+			"other_GGUF_u.gguf.downloadInProgress": "half",
+			"gone_GGUF_g.gguf":                     link("nothing"),
+		},
+		want: map[string]pattern{"org/repo-GGUF/m-Q4_K_M.gguf": {36, 1 << 20}},
+		in:   "org", list: []string{"repo-GGUF"},
+		gone: []string{"other", "gone_GGUF_g.gguf/x"},
+	},
+	{
+		name: "docker", env: "MODELS_PATH",
+		store: dockerModel("ai/smollm2:360M", pattern{37, 1 << 20}),
+		want:  map[string]pattern{"ai/smollm2:360M/model.gguf": {37, 1 << 20}},
+		in:    "ai", list: []string{"smollm2:360M"},
+		gone: []string{"ai/pulling"},
+	},
+	{
+		name: "node", env: "XLLM_MODELS_DIR",
+		store: map[string]any{
+			".etag_cache.json":            "{}",
+			"gpt-oss-20b/model.gguf":      pattern{38, 1 << 20},
+			"gpt-oss-20b/model.gguf.lock": "",
+			"partial/model.gguf.partial":  "half",
+		},
+		want: map[string]pattern{"gpt-oss-20b/model.gguf": {38, 1 << 20}},
+		list: []string{"gpt-oss-20b"},
+		gone: []string{"partial/model.gguf"},
+	},
+}
+
+// discovering are the settings of a daemon that looks for stores, in a home of
+// its own.
+func discovering(t testing.TB, home string, env ...string) []string {
+	t.Helper()
+	return append([]string{"HOME=" + home, "MODELFS_NO_DISCOVER=", "XDG_CACHE_HOME=" + home + "/nowhere"}, env...)
+}
+
+// Every layout is found by itself at its place, and recognised when its
+// directory is named; what is in it is read in place.
+func TestStoresOfOtherTools(t *testing.T) {
+	for _, l := range layouts {
+		t.Run(l.name, func(t *testing.T) {
+			home := tempDir(t, "home")
+			dir := filepath.Join(home, l.at)
+			plant(t, dir, l.store)
+			env := discovering(t, home)
+			if l.env != "" {
+				env = append(env, l.env+"="+home)
+			}
+			d := start(t, append(env, "--hf-endpoint", "")...)
+			if !strings.Contains(d.stderr.String(), "found the store of another tool") && l.name != "node" {
+				t.Errorf("the log does not say what was found")
+			}
+			checkStore(t, d, l.in, l.list, l.want, l.gone)
+			d.stop()
+
+			named := start(t, "--hf-endpoint", "", "--local", dir)
+			checkStore(t, named, l.in, l.list, l.want, l.gone)
+		})
+	}
+}
+
+func checkStore(t *testing.T, d *daemon, in string, list []string, want map[string]pattern, gone []string) {
+	t.Helper()
+	listed := shownIn(t, d.path(in))
+	for _, name := range list {
+		if !slices.Contains(listed, name) {
+			t.Errorf("ls %s shows %v, without %s", in, listed, name)
+		}
+	}
+	for file, w := range want {
+		checkReads(t, d.path(file), w)
+	}
+	for _, name := range gone {
+		_, err := os.Stat(d.path(name))
+		wantErrno(t, name, err, syscall.ENOENT)
+	}
+	if n := d.number("mount", "reads"); n != 0 {
+		t.Errorf("the daemon received %d reads for files in place", n)
+	}
+}
+
+// With --no-discover nothing is found.
+func TestNoDiscover(t *testing.T) {
+	home := tempDir(t, "home")
+	plant(t, filepath.Join(home, "hub"), snapshotOf("org/m", commit, map[string]any{"model.gguf": pattern{1, 1000}}))
+	d := start(t, append(discovering(t, home, "HF_HOME="+home), "--no-discover", "--hf-endpoint", "")...)
+	_, err := os.Stat(d.path("org/m"))
+	wantErrno(t, "org/m", err, syscall.ENOENT)
+}
+
+// A configured tree comes before what is found.
+func TestStoresDoNotShadow(t *testing.T) {
+	home := tempDir(t, "home")
+	plant(t, filepath.Join(home, "hub"), snapshotOf("org/m", commit, map[string]any{"config.json": "{}", "model.safetensors": pattern{1, 1000}}))
+	mine := pattern{2, 2000}
+	d := start(t, append(discovering(t, home, "HF_HOME="+home), "--hf-endpoint", "", "--local", plainTree(t, "org/m", mine))...)
+	checkReads(t, d.path("org/m/model.safetensors"), mine)
+}
+
+// elsewhere are stores that hold a blob which a repository of the Hub names by
+// its hash, under names of their own.
+func elsewhere(w pattern) map[string]struct {
+	env   string
+	at    string
+	store map[string]any
+	blob  string
+} {
+	sum := sha256Of(w.bytes())
+	return map[string]struct {
+		env   string
+		at    string
+		store map[string]any
+		blob  string
+	}{
+		"hfcache": {"HF_HOME", "hub", snapshotOf("other/name", commit, map[string]any{"w.safetensors": w}), "hub/models--other--name/blobs/" + sum},
+		"ollama":  {"OLLAMA_MODELS", "", ollamaModel("registry.ollama.ai/library/x/latest", w, "t"), "blobs/sha256-" + sum},
+	}
+}
+
+// A blob that lies in any store is served from there under the Hub's name, and
+// when the store prunes it, from the Hub.
+func TestOneContentOneCopy(t *testing.T) {
+	w := pattern{41, 5 << 20}
+	for name, store := range elsewhere(w) {
+		t.Run(name, func(t *testing.T) {
+			hub := hubtest.New(t)
+			hub.AddRepo(plainRepo("org/m", w))
+			home := tempDir(t, "home")
+			plant(t, filepath.Join(home, store.at), store.store)
+			blob := filepath.Join(home, store.blob)
+			old := time.Unix(1_000_000_000, 0)
+			if err := os.Chtimes(blob, old, old); err != nil {
+				t.Fatal(err)
+			}
+			d := start(t, append(discovering(t, home, store.env+"="+home), hubFlags(hub)...)...)
+			file := d.path("org/m/model.safetensors")
+			eventually(t, "the store is known", 5*time.Second, func() bool {
+				info, err := os.Stat(file)
+				return err == nil && info.ModTime().Equal(old)
+			})
+			checkReads(t, file, w)
+			if sent := sentOf(hub, "model.safetensors"); sent != 0 {
+				t.Errorf("%d bytes were downloaded of what is here", sent)
+			}
+			out, errs, code := modelfs(t, "pull", "--cache", d.cache, "org/m")
+			if code != 0 || sentOf(hub, "model.safetensors") != 0 {
+				t.Errorf("pull: %d, %d bytes downloaded\n%s%s", code, sentOf(hub, "model.safetensors"), out, errs)
+			}
+			held, err := os.Open(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			if err := os.Remove(blob); err != nil {
+				t.Fatal(err)
+			}
+			checkReads(t, file, w)
+			if sent := sentOf(hub, "model.safetensors"); sent == 0 {
+				t.Error("nothing was downloaded of what is gone")
+			}
+		})
+	}
+}
+
+// sentOf is how much of a file the Hub and its CDN have sent.
+func sentOf(hub *hubtest.Hub, file string) int64 {
+	var sum int64
+	for _, q := range hub.Requests(hubtest.Filter{}) {
+		if strings.HasSuffix(q.File, file) && (q.Status == 200 || q.Status == 206) {
+			sum += q.Sent
+		}
+	}
+	return sum
+}
+
+// shownIn are the names that a directory lists, sorted.
+func shownIn(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Error(err)
+	}
+	list := []string{}
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
