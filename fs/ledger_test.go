@@ -92,7 +92,7 @@ func TestLedgerIsBounded(t *testing.T) {
 	defer f.Close()
 	l, _, err := openLedger(f)
 	must(t, err)
-	defer l.close()
+	defer func() { must(t, l.close()) }()
 	big := bytes.Repeat([]byte("x"), maxPayload-8)
 	for i := range uint64(5 * ledgerHalf / maxPayload) {
 		must(t, l.put(recordID{1, i % 10}, i, 0, big))

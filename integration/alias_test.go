@@ -2,7 +2,7 @@ package integration
 
 import (
 	"errors"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -54,7 +54,7 @@ func TestModelGGUF(t *testing.T) {
 				return !strings.Contains(f, strings.ToUpper(strings.TrimPrefix(c.asked, ":")))
 			})
 			if c.want == "" {
-				if _, err := os.Lstat(d.path(dir, "model.gguf")); !errors.Is(err, fs.ErrNotExist) {
+				if _, err := os.Lstat(d.path(dir, "model.gguf")); !errors.Is(err, iofs.ErrNotExist) {
 					t.Errorf("there is a model.gguf: %v", err)
 				}
 			} else {
@@ -78,7 +78,7 @@ func TestAQuantisationThatIsNotThere(t *testing.T) {
 	hub := hubtest.New(t)
 	hub.AddRepo(hubRepo("org/m", pattern{1, 1000}))
 	d := start(t, hubFlags(hub)...)
-	if _, err := os.Stat(d.path("org/m:Q3_K_S")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.path("org/m:Q3_K_S")); !errors.Is(err, iofs.ErrNotExist) {
 		t.Errorf("a quantisation that nobody has: %v", err)
 	}
 }

@@ -2,7 +2,7 @@ package integration
 
 import (
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,7 +85,7 @@ func TestDirectoryOfAQuantisation(t *testing.T) {
 func wantShown(t testing.TB, dir, want string) {
 	t.Helper()
 	got := []string{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, e iofs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			got = append(got, strings.TrimPrefix(path, dir+"/"))
 		}
@@ -160,7 +160,7 @@ func TestTenThousandModels(t *testing.T) {
 	d := start(t, "--hf-endpoint", "", "--backend", "cuda", "--local", tree)
 	took := timedLs(t, "-1U", d.mount)
 	t.Logf("first ls: %v", took)
-	if took > firstLs*loadedLs {
+	if took > firstLs*loadedLs+raceAllowance {
 		t.Errorf("the first ls took %v, promised %v", took, firstLs)
 	}
 	eventually(t, "all is decided", 10*time.Second, func() bool { return !slices.Contains(shownIn(t, d.mount), "apple") })
@@ -170,7 +170,7 @@ func TestTenThousandModels(t *testing.T) {
 			best = min(best, timedLs(t, what, d.mount))
 		}
 		t.Logf("ls %s: %v", what, best)
-		if best > limit*loadedLs {
+		if best > limit*loadedLs+raceAllowance {
 			t.Errorf("ls %s took %v, promised %v", what, best, limit)
 		}
 	}
@@ -195,7 +195,7 @@ func TestTenThousandModels(t *testing.T) {
 func age(t testing.TB, dir string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour)
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, e iofs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() {
 			return err
 		}

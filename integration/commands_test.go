@@ -161,6 +161,22 @@ func TestAnInterruptedPullIsResumed(t *testing.T) {
 	}
 }
 
+// On a terminal there is a bar, with speed and time left, and a line at the end.
+func TestATerminalShowsBars(t *testing.T) {
+	hub := hubtest.New(t)
+	oneFile(hub, "org/m", pattern{11, 80 << 20})
+	hub.SetConnRate(8<<20, hubtest.AtCDN)
+	o := operatorOf(t, tempDir(t, "cache"), hub)
+	words := append(append([]string{binary, "pull"}, o.flags...), "org/m")
+	cmd := command("script", "-qec", "stty cols 120 rows 40; '"+strings.Join(words, "' '")+"'", "/dev/null")
+	cmd.Env = append(cleanEnv(t), "TERM=xterm")
+	p := inBackground(t, cmd)
+	if err := p.ends(t, "the pull", time.Minute); err != nil {
+		t.Errorf("%v: %s", err, p.out)
+	}
+	wantIn(t, "the terminal", p.out.String(), "m.gguf", "=>", " % ", " of 80 MiB", "MiB/s", " left", "80 MiB, all here")
+}
+
 func TestPullSaysWhyItFailed(t *testing.T) {
 	hub := hubtest.New(t)
 	oneFile(hub, "org/good", pattern{1, 100_000})

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hanwen/go-fuse/v2/fs"
+	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
@@ -79,12 +79,12 @@ func (s *share) end() {
 // runGate is the life of a share's process; it ends with its input.
 func runGate(text string) int {
 	from, at, _ := strings.Cut(text, "\n")
-	root, err := fs.NewLoopbackRoot(from)
+	root, err := gofs.NewLoopbackRoot(from)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	g := &gate{RawFileSystem: fs.NewNodeFS(root, &fs.Options{})}
+	g := &gate{RawFileSystem: gofs.NewNodeFS(root, &gofs.Options{})}
 	g.set("open")
 	server, err := fuse.NewServer(g, at, &fuse.MountOptions{FsName: "test", Name: "gate", AllowOther: true, DirectMountStrict: true})
 	if err != nil {

@@ -42,7 +42,6 @@ type soak struct {
 	hub  *hubtest.Hub
 	stop chan struct{}
 	wg   sync.WaitGroup
-	done sync.Map // counts by worker
 }
 
 func TestSoak(t *testing.T) {

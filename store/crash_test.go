@@ -385,7 +385,7 @@ func TestNothingIsBelievedAfterACrashThatCouldBeLost(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		m := &crashModel{t: rt, dir: dir, disk: &platter{synced: make(map[uint64][]byte), owed: make(map[uint64]bool)}}
 		for i, d := range [][]byte{big, small} {
 			id := PartID{Key: model.Key("at-" + strings.Repeat("x", i+1)), Source: "hub:test"}

@@ -143,7 +143,7 @@ func wantBlob(t testing.TB, s *Store, key model.Key, data []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	got := make([]byte, b.Size())
 	if _, err := b.File().ReadAt(got, 0); err != nil && len(got) > 0 {
 		t.Fatal(err)

@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/sys/unix"
 
 	"modelfs/cmd/modelfs/control"
 )
@@ -84,6 +86,17 @@ type fileBar struct {
 // model has dozens of such files.
 const smallFile = 64 << 20
 
+// hasScreen reports whether bars can be drawn: w is a terminal, and one that
+// has a size (consoles of containers may have none).
+func hasScreen(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // a descriptor fits
+	return err == nil && size.Row > 0 && size.Col > 0
+}
+
 func newBars(w io.Writer) *bars {
 	return &bars{progress: mpb.New(mpb.WithOutput(w), mpb.WithWidth(48), mpb.WithAutoRefresh()), files: make(map[string]*fileBar)}
 }
@@ -140,7 +153,7 @@ func barText(s decor.Statistics, r rate) string {
 	speed := r.speed(s.Current)
 	text := fmt.Sprintf(" %d %%  %s of %s  %s/s", s.Current*100/s.Total, bytesOf(s.Current), bytesOf(s.Total), bytesOf(speed))
 	if left := s.Total - s.Current; speed > 0 && left > 0 {
-		text += "  " + (time.Duration(float64(left)/float64(speed)) * time.Second).Round(time.Second).String() + " left"
+		text += "  " + time.Duration(float64(left)/float64(speed)*float64(time.Second)).Round(time.Second).String() + " left"
 	}
 	return text
 }

@@ -225,6 +225,9 @@ func writeFiles(w io.Writer, e resolver.Explanation, file string) {
 	if e.Default != "" || e.Why != "" {
 		fmt.Fprintf(w, "model.gguf: %s (%s)\n", orNone(e.Default), e.Why)
 	}
+	if e.LeftOut != "" {
+		fmt.Fprintf(w, "listings: %s; it opens by name\n", e.LeftOut)
+	}
 	if file == "model.gguf" && e.Default != "" {
 		file = e.Default
 	}
@@ -239,7 +242,7 @@ func writeFiles(w io.Writer, e resolver.Explanation, file string) {
 			where = strings.Join(f.Hosts, ", ")
 		}
 		if f.Hidden {
-			where += " (not listed: this machine can't use it)"
+			where += " (not listed)"
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.Path, size(f.Size), where)
 	}

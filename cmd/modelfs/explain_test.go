@@ -65,7 +65,7 @@ func TestExplanationText(t *testing.T) {
 		"  router:r     not waited for",
 		"model.gguf: a.gguf (preferred)",
 		"  a.gguf  1.0 GiB                 h",
-		"  b       nobody states its size   (not listed: this machine can't use it)",
+		"  b       nobody states its size   (not listed)",
 	}
 	if diff := cmp.Diff(strings.Join(want, "\n")+"\n", string(explanationText(e, ""))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

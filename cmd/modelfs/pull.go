@@ -99,7 +99,7 @@ type board interface {
 
 func (p *puller) pull(ctx context.Context, name string) error {
 	var b board = newLines(p.errs, name)
-	if isTerminal(p.errs) {
+	if hasScreen(p.errs) {
 		b = newBars(p.errs)
 	}
 	t := tally{name: name}

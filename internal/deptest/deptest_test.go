@@ -54,6 +54,7 @@ var layers = []layer{
 	{pkg: "internal/metrics", why: "numbers are handed to it"},
 	{pkg: "internal/hubtest", why: "what judges a client must not share its code"},
 	{pkg: "internal/deptest", why: "it reads source text"},
+	{pkg: "bench", may: []string{"internal/hubtest"}, why: "it measures the binary from outside, against a Hub in a process of its own"},
 	{pkg: "integration", may: []string{"..."}, test: []string{"..."}, why: "black box tests may use every helper"},
 }
 
@@ -70,7 +71,7 @@ var outside = []struct {
 	{prefix: "github.com/goccy/go-yaml", pkgs: []string{"cmd/modelfs/config"}, test: true, why: "the config file has one reader"},
 	{prefix: "github.com/sony/gobreaker", pkgs: []string{"resolver"}, why: "breakers belong to the one deadline"},
 	{prefix: "testing", pkgs: []string{"integration"}, why: "test code does not belong into the binary"},
-	{prefix: module + "/internal/hubtest", pkgs: []string{"cmd/modelfs", "integration"}, why: "only the demo brings a Hub"},
+	{prefix: module + "/internal/hubtest", pkgs: []string{"cmd/modelfs", "integration", "bench"}, why: "only the demo and the benchmarks bring a Hub"},
 }
 
 // sourceFile is one parsed file of the module.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -205,7 +206,7 @@ func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
 func PatternAt(c Content, off int64, n int) []byte {
 	b := make([]byte, n)
 	got, err := c.ReadAt(b, off)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		panic(fmt.Sprintf("hubtest: content of a test: %v", err))
 	}
 	return b[:got]

@@ -17,7 +17,7 @@ func flat(t interface{ Fatal(...any) }, c Content) []byte {
 	var out []byte
 	for off := int64(0); off < c.Size(); off += 4093 {
 		b := make([]byte, min(4093, c.Size()-off))
-		if n, err := c.ReadAt(b, off); n != len(b) || err != nil && err != io.EOF {
+		if n, err := c.ReadAt(b, off); n != len(b) || err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal("read", off, n, err)
 		}
 		out = append(out, b...)
@@ -41,7 +41,7 @@ func TestContentReadsAgree(t *testing.T) {
 			if !bytes.Equal(buf[:n], want) {
 				t.Fatalf("ReadAt(%d, %d) = %d bytes that differ", off, len(buf), n)
 			}
-			if n < len(buf) && err != io.EOF {
+			if n < len(buf) && !errors.Is(err, io.EOF) {
 				t.Fatalf("short read without io.EOF: %d of %d, %v", n, len(buf), err)
 			}
 			var streamed bytes.Buffer
@@ -72,7 +72,7 @@ func TestPatternBeyond4GiB(t *testing.T) {
 	if bytes.Equal(PatternAt(p, off, 64), PatternAt(p, off-1<<40, 64)) {
 		t.Error("offsets 1 TiB apart hold the same mark")
 	}
-	if n, err := p.ReadAt(make([]byte, 10), 6<<40-4); n != 4 || err != io.EOF {
+	if n, err := p.ReadAt(make([]byte, 10), 6<<40-4); n != 4 || !errors.Is(err, io.EOF) {
 		t.Errorf("read at the end: %d, %v", n, err)
 	}
 }

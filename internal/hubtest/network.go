@@ -44,7 +44,7 @@ func (n *Network) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
 // listen works on a nil Network too: that is the loopback interface.
 func (n *Network) listen(addr string) (net.Listener, error) {
 	if n == nil {
-		return net.Listen("tcp", addr)
+		return new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	}
 	ip, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -77,7 +77,7 @@ func (d *Door) getOnce(ctx context.Context, u *url.URL, opt GetOptions) (*Answer
 		return nil, err
 	}
 	b := &body{rc: t.resp.Body, w: w, url: t.url}
-	defer b.Close()
+	defer func() { _ = b.Close() }() // it was read to its end, or is of no use
 	a := &Answer{Status: t.resp.StatusCode, Header: t.resp.Header, URL: redact(t.url), Hops: t.hops}
 	if err := plain(t.url, t.resp); err != nil {
 		if a.Status >= 300 {

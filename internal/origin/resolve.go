@@ -169,7 +169,7 @@ func (l *location) direct(resp *http.Response) error {
 	if err := plain(l.url, resp); err != nil {
 		return err
 	}
-	size := int64(-1)
+	var size int64
 	switch resp.StatusCode {
 	case http.StatusOK:
 		size = resp.ContentLength

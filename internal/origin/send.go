@@ -42,7 +42,7 @@ func (d *Door) follow(ctx context.Context, w *watch, r request) (trail, error) {
 	t := trail{url: r.url, from: r.from}
 	for {
 		w.wait()
-		resp, err := d.send(ctx, r, t)
+		resp, err := d.send(ctx, r, t) //nolint:bodyclose // it is drained here, or the caller of follow closes it
 		if err != nil {
 			return trail{}, w.fault(t.url, err)
 		}

@@ -116,7 +116,7 @@ func (s *stream) took(n int) {
 func (s *stream) over(err error) error {
 	if s.off == s.stop {
 		err = s.surplus(err)
-	} else if err == io.EOF {
+	} else if errors.Is(err, io.EOF) {
 		if s.end == math.MaxInt64 {
 			s.end, err = s.off, nil // the end of a file of unknown length
 			if e := s.o.learnEnd(s.off); e != nil {

@@ -34,7 +34,7 @@ func listenOn(t *testing.T, addr string, h http.Handler) *httptest.Server {
 		t.Fatal(err)
 	}
 	srv := httptest.NewUnstartedServer(h)
-	srv.Listener.Close()
+	_ = srv.Listener.Close() // replaced
 	srv.Listener = l
 	srv.Start()
 	t.Cleanup(srv.Close)

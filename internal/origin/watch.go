@@ -37,7 +37,7 @@ func (d *Door) watch(parent context.Context) (context.Context, *watch) {
 	w.unhook = context.AfterFunc(d.owner, func() { cancel(errClosed) })
 	w.timer = time.AfterFunc(d.stall, func() { cancel(errStalled) })
 	w.ended = func() error {
-		if cause := context.Cause(ctx); cause == errStalled || cause == errClosed {
+		if cause := context.Cause(ctx); errors.Is(cause, errStalled) || errors.Is(cause, errClosed) {
 			return cause
 		}
 		return ctx.Err()
@@ -62,7 +62,7 @@ func (w *watch) end() {
 func (w *watch) fault(u *url.URL, err error) error {
 	var kinded *model.Error
 	if errors.As(err, &kinded) {
-		if err == error(kinded) {
+		if err == error(kinded) { //nolint:errorlint // whether it is the outermost one
 			return err
 		}
 		return fmt.Errorf("%s: %w", u.Hostname(), err)
@@ -109,7 +109,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.w.wait()
 	n, err := b.rc.Read(p)
 	b.w.rest()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = b.w.fault(b.url, err)
 	}
 	return n, err

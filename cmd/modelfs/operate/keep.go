@@ -12,22 +12,30 @@ import (
 
 // Pin is control.Keeper's. Files that are not here yet are kept once they are.
 func (o *Operator) Pin(ctx context.Context, name string) (control.Kept, error) {
-	return o.each(ctx, name, "pinned", o.Keeper.Pin)
+	return o.each(ctx, name, "pinned", o.chosen, o.Keeper.Pin)
 }
 
-// Unpin is control.Keeper's.
+// Unpin is control.Keeper's. It releases hidden files, too: they may have been
+// listed when they were pinned.
 func (o *Operator) Unpin(ctx context.Context, name string) (control.Kept, error) {
-	return o.each(ctx, name, "unpinned", o.Keeper.Unpin)
+	all := func(n model.Name, v *model.View) []*model.File {
+		return o.chosen(n, &model.View{Model: v.Model})
+	}
+	return o.each(ctx, name, "unpinned", all, o.Keeper.Unpin)
 }
 
-// each does something to every key of a model's files.
-func (o *Operator) each(ctx context.Context, name, what string, do func(model.Key) error) (control.Kept, error) {
+// each does something to every key of those files of a model that choose
+// chooses.
+func (o *Operator) each(ctx context.Context, name, what string, choose func(model.Name, *model.View) []*model.File, do func(model.Key) error) (control.Kept, error) {
 	kept := control.Kept{Name: name}
-	files, _, err := o.fetched(ctx, name, what)
-	if err != nil {
+	n, v, err := o.find(ctx, name)
+	switch {
+	case err != nil:
 		return kept, err
+	case v.Kind.InPlace():
+		return kept, model.Errorf(model.Invalid, "%s is read in place from %s: the backing dir has nothing of it that could be %s", name, v.Source, what)
 	}
-	for _, f := range files {
+	for _, f := range choose(n, v) {
 		if f.Key.Once() {
 			continue // nothing of it is kept
 		}
@@ -40,19 +48,6 @@ func (o *Operator) each(ctx context.Context, name, what string, do func(model.Ke
 		kept.Bytes += o.here(f)
 	}
 	return kept, nil
-}
-
-// fetched are the files that a name stands for, of a model that has to be
-// fetched.
-func (o *Operator) fetched(ctx context.Context, name, what string) ([]*model.File, *model.View, error) {
-	n, v, err := o.find(ctx, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if v.Kind.InPlace() {
-		return nil, nil, model.Errorf(model.Invalid, "%s is read in place from %s: the backing dir has nothing of it that could be %s", name, v.Source, what)
-	}
-	return o.chosen(n, v), v, nil
 }
 
 // Remove is control.Keeper's. What can't be dropped (it is open, or pinned)

@@ -220,6 +220,7 @@ func TestPinAndUnpin(t *testing.T) {
 	if !w.pinned[key("m-Q4.gguf")] || !w.pinned[key("README.md")] || w.pinned[key("m-Q8.gguf")] {
 		t.Errorf("pinned: %v", w.pinned)
 	}
+	w.pinned[key("m.metal.bin")] = true // it was listed then
 	if _, err := o.Unpin(t.Context(), "org/m"); err != nil || len(w.pinned) > 0 {
 		t.Errorf("unpin: %v, left %v", err, w.pinned)
 	}
