@@ -256,6 +256,6 @@ func TestTheLogsReaderGoesAway(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("the daemon does not end")
 		_ = cmd.Process.Kill()
-		<-ended
+		_ = <-ended
 	}
 }
