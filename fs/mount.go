@@ -164,7 +164,8 @@ func stackDepth(dirs []string) int {
 	return 1
 }
 
-// Tune raises the mount's read-ahead, which INIT can only lower.
+// Tune raises the mount's read-ahead. INIT sets it to 128 KiB at most, so it is
+// due once a server has answered INIT.
 func (mp *MountPoint) Tune(log *slog.Logger) {
 	mp.device = topMount(mp.dir).device
 	path := "/sys/class/bdi/" + mp.device + "/read_ahead_kb"

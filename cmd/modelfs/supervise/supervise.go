@@ -105,7 +105,6 @@ func Run(cfg Config) error {
 	defer signal.Stop(signals)
 	restoreOOM := protectFromOOM(s.log)
 	defer restoreOOM()
-	cfg.Mount.Tune(s.log)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if s.server, err = s.start(ctx, false); err != nil {
@@ -139,6 +138,7 @@ func (s *supervisor) loop(ctx context.Context, signals <-chan os.Signal) error {
 				s.serving(e.message)
 				if !ready {
 					ready = true
+					s.cfg.Mount.Tune(s.log) // the kernel's handshake has lowered it
 					watch.start(ctx)
 					s.cfg.Ready()
 				}
