@@ -63,7 +63,7 @@ func (b *bench) download(ctx context.Context, program string, f file, args ...st
 		return 0, err
 	}
 	target := filepath.Join(b.dir, "download")
-	defer os.Remove(target)
+	defer func() { _ = os.Remove(target) }()
 	began := time.Now()
 	out, err := exec.CommandContext(ctx, program, append(args, b.hub.address(f.name))...).CombinedOutput()
 	took := time.Since(began)

@@ -71,7 +71,7 @@ func killAll(ctx context.Context, b *bench) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer os.RemoveAll(first.cache)
+	defer func() { _ = os.RemoveAll(first.cache) }()
 	r, err := b.halfway(ctx, first)
 	if err != nil {
 		return s, errors.Join(err, first.close())
