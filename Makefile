@@ -7,7 +7,7 @@ LINT_VERSION  := v2.15.0
 LINT          := $(shell $(GO) env GOPATH)/bin/golangci-lint
 FUZZ_PACKAGES  = $(shell grep -rl '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test race lint fuzz bench demo test-clients soak clean
+.PHONY: build test race lint fuzz bench microbench demo test-clients soak clean
 
 build: ## the static binary, ./modelfs
 	CGO_ENABLED=0 $(GO) build -trimpath -o modelfs ./cmd/modelfs
@@ -26,7 +26,11 @@ fuzz: ## each fuzz target for FUZZTIME
 	@set -e; for p in $(FUZZ_PACKAGES); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
 
-bench:
+bench: build ## each case beside aria2c, curl or the file itself; docs/performance.md explains. BENCH="-runs 1 -only scattered" for less
+	$(GO) build -o .bench ./bench
+	./.bench $(BENCH)
+
+microbench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 demo: build ## everything on one machine, without a network
@@ -40,4 +44,4 @@ soak: ## readers, killers and faults for SOAK
 	SOAK=$(SOAK) $(GO) test -tags soak -run Soak -timeout 0 -v ./integration
 
 clean:
-	rm -rf modelfs $(CLIENTS)
+	rm -rf modelfs .bench $(CLIENTS)

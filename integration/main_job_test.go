@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"modelfs/internal/hubtest"
 )
@@ -70,19 +67,5 @@ func TestMissingNames(t *testing.T) {
 	}
 	if err := os.WriteFile(d.path("x"), nil, 0o644); !errors.Is(err, syscall.EROFS) {
 		t.Errorf("writing: %v", err)
-	}
-}
-
-// The kernel's handshake lowers the mount's read-ahead; it must be raised
-// after it, or every cold read is at half its speed.
-func TestTheReadAheadIsRaised(t *testing.T) {
-	d := start(t, "--hf-endpoint", "")
-	var st unix.Stat_t
-	if err := unix.Stat(d.mount, &st); err != nil {
-		t.Fatal(err)
-	}
-	kib, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev)))
-	if err != nil || strings.TrimSpace(string(kib)) != "8192" {
-		t.Errorf("read_ahead_kb is %q, %v", kib, err)
 	}
 }
