@@ -10,15 +10,17 @@ import (
 	"time"
 )
 
-// A file of the Hub, and its size under the options.
+// A file of the Hub, its size under the options, and its content.
 type file struct {
 	name string
 	size func(options) int64
+	seed uint64
 }
 
 var (
-	large = file{"large.gguf", func(o options) int64 { return o.large }}
-	small = file{"small.gguf", func(o options) int64 { return o.small }}
+	large = file{"large.gguf", func(o options) int64 { return o.large }, 1}
+	small = file{"small.gguf", func(o options) int64 { return o.small }, 2}
+	other = file{"other.gguf", func(options) int64 { return otherSize }, 3}
 )
 
 func perSecond(bytes int64, seconds float64) float64 { return float64(bytes) / mib / seconds }
@@ -132,34 +134,42 @@ func lastMiB(ctx context.Context, b *bench) (s sample, err error) {
 	return sample{got: o.Seconds * 1000}, errors.Join(err, waitErr)
 }
 
-// scatteredReads is how many MiB are read, of scattered places.
-const scatteredReads = 256
+// scatteredReads is how many MiB of the large file are read at random places: a
+// part of it so small that it measures the requests and not the background.
+const scatteredReads = 128
 
 // moreThreads compares scattered reads by so many threads with those by less.
 func moreThreads(fill string, threads, less int) func(context.Context, *bench) (sample, error) {
 	return func(ctx context.Context, b *bench) (sample, error) {
-		ref, _, err := b.scattered(ctx, large, less, scatteredReads, fill)
+		j := job{Path: large.name, Way: "random", Threads: less, Reads: scatteredReads}
+		ref, _, err := b.scattered(ctx, j, fill)
 		if err != nil {
 			return sample{}, err
 		}
-		got, fetched, err := b.scattered(ctx, large, threads, scatteredReads, fill)
+		j.Threads = threads
+		got, fetched, err := b.scattered(ctx, j, fill)
 		return sample{got, ref, fetched}, err
 	}
 }
 
-// scatteredSmall reads half as many MiB as the file has.
-func scatteredSmall(threads int) func(context.Context, *bench) (sample, error) {
+// scatteredSmall reads half as many MiB of the small file as it has at random
+// places, or each of them once.
+func scatteredSmall(way string, threads int) func(context.Context, *bench) (sample, error) {
 	return func(ctx context.Context, b *bench) (sample, error) {
-		got, fetched, err := b.scattered(ctx, small, threads, int(small.size(b.o)/mib/2), "auto")
+		reads := small.size(b.o) / mib
+		if way == "random" {
+			reads /= 2
+		}
+		got, fetched, err := b.scattered(ctx, job{Path: small.name, Way: way, Threads: threads, Reads: int(reads)}, "auto")
 		return sample{got: got, fetched: fetched}, err
 	}
 }
 
-func (b *bench) scattered(ctx context.Context, f file, threads, reads int, fill string) (speed, fetched float64, err error) {
+func (b *bench) scattered(ctx context.Context, j job, fill string) (speed, fetched float64, err error) {
 	if err := b.behave(distant); err != nil {
 		return 0, 0, err
 	}
-	o, sent, err := b.read(ctx, job{Path: f.name, Way: "random", Threads: threads, Reads: reads}, "--fill", fill)
+	o, sent, err := b.read(ctx, j, "--fill", fill)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -34,10 +34,14 @@ func headOnly(ctx context.Context, b *bench) (s sample, err error) {
 	return sample{got: float64(sent) / mib, fetched: float64(sent) / mib}, err
 }
 
+// gentle is a network that the daemon keeps up with: what the origin has sent
+// is then not waiting in a socket when the daemon is killed.
+var gentle = order{Do: "behave", Latency: latency, Rate: 40_000_000}
+
 // killServer kills the serving process when half of the file is here; the
 // supervisor starts another one, and the reader goes on.
 func killServer(ctx context.Context, b *bench) (s sample, err error) {
-	if err := b.behave(distant); err != nil {
+	if err := b.behave(gentle); err != nil {
 		return s, err
 	}
 	m, err := b.fresh(ctx)
@@ -64,7 +68,7 @@ func killServer(ctx context.Context, b *bench) (s sample, err error) {
 
 // killAll kills supervisor and server, and reads on with a new daemon.
 func killAll(ctx context.Context, b *bench) (s sample, err error) {
-	if err := b.behave(distant); err != nil {
+	if err := b.behave(gentle); err != nil {
 		return s, err
 	}
 	first, err := b.fresh(ctx)
@@ -135,65 +139,86 @@ func completion(ctx context.Context, b *bench) (s sample, err error) {
 	return sample{got: float64(at.UnixNano()-last.At) / 1e6}, errors.Join(err, waitErr)
 }
 
-// The model that is 1.4 times as large as the cache, and one that is there before it.
+// The models that are 1.4 times as large as the cache are a single file and a
+// set of shards; the other model is there before them.
 const (
-	cacheSize = 800 << 20
 	shardSize = 160 << 20
 	otherSize = 64 << 20
 	readers   = 8
 )
 
-// tooLarge has 8 readers read a set of files twice that does not fit.
-func tooLarge(ctx context.Context, b *bench) (s sample, err error) {
-	if err := b.behave(unlimited); err != nil {
-		return s, err
+// tooLarge has 8 readers read files twice that don't fit, the second time with
+// a new daemon and dropped caches, and counts what that fetches. keeps demands
+// that the other model stays.
+func tooLarge(files func(options) []file, keeps bool) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (s sample, err error) {
+		if err := b.behave(unlimited); err != nil {
+			return s, err
+		}
+		list := files(b.o)
+		var size int64
+		for _, f := range list {
+			size += f.size(b.o)
+		}
+		budget := []string{"--cache-size", fmt.Sprint(size * 10 / 14)}
+		m, err := b.fresh(ctx, budget...)
+		if err != nil {
+			return s, err
+		}
+		defer func() { err = errors.Join(err, m.remove()) }()
+		if _, err = (job{Path: m.path("other.gguf"), Way: "read"}).do(ctx); err == nil {
+			_, err = m.completed(ctx, 1)
+		}
+		if err = errors.Join(err, b.readFiles(ctx, m, list)); err != nil {
+			return s, err
+		}
+		next, err := b.remount(ctx, m, budget)
+		if err != nil {
+			return s, err
+		}
+		m = next
+		before, err := b.hub.sent()
+		if err = errors.Join(err, b.readFiles(ctx, m, list)); err != nil {
+			return s, err
+		}
+		after, err := b.hub.sent()
+		if keeps {
+			err = errors.Join(err, m.holdsOther())
+		}
+		return sample{float64(after-before) / mib, float64(size) / mib, float64(after-before) / float64(size)}, err
 	}
-	m, err := b.fresh(ctx, "--cache-size", fmt.Sprint(cacheSize))
-	if err != nil {
-		return s, err
-	}
-	defer func() { err = errors.Join(err, m.remove()) }()
-	if _, err := (job{Path: m.path("other.gguf"), Way: "read"}).do(ctx); err != nil {
-		return s, err
-	}
-	if _, err := m.completed(ctx, 1); err != nil {
-		return s, err
-	}
-	if err := b.readShards(ctx, m); err != nil {
-		return s, err
-	}
-	if err := dropCaches(b.dir); err != nil {
-		return s, err
-	}
-	before, err := b.hub.sent()
-	if err != nil {
-		return s, err
-	}
-	if err := b.readShards(ctx, m); err != nil {
-		return s, err
-	}
-	after, err := b.hub.sent()
-	if err != nil {
-		return s, err
-	}
-	if err := m.holdsOther(); err != nil {
-		return s, err
-	}
-	return sample{got: float64(after-before) / mib, ref: shards * shardSize / mib, fetched: float64(after-before) / (shards * shardSize)}, nil
 }
 
-// readShards has all readers read all files, each beginning with another one,
+// remount is a new daemon on the backing dir of m, with dropped caches.
+func (b *bench) remount(ctx context.Context, m *mount, flags []string) (*mount, error) {
+	if err := errors.Join(m.close(), os.Remove(m.point), dropCaches(b.dir)); err != nil {
+		return m, err
+	}
+	return b.mountOn(ctx, m.cache, flags...)
+}
+
+func oneFile(options) []file { return []file{small} }
+
+func allShards(options) []file {
+	var list []file
+	for i := range shards {
+		list = append(list, file{shardPath(i), func(options) int64 { return shardSize }, shardSeed(i)})
+	}
+	return list
+}
+
+// readFiles has all readers read all files, each beginning with another one,
 // and the first of them check the bytes.
-func (b *bench) readShards(ctx context.Context, m *mount) error {
+func (b *bench) readFiles(ctx context.Context, m *mount, list []file) error {
 	errs := make(chan error)
 	for i := range readers {
 		go func() {
 			var all []error
-			for k := range shards {
-				n := (i + k) % shards
-				j := job{Path: m.path(shardPath(n)), Way: "read"}
+			for k := range list {
+				f := list[(i+k)%len(list)]
+				j := job{Path: m.path(f.name), Way: "read"}
 				if i == 0 {
-					j.Way, j.Seed = "verify", shardSeed(n)
+					j.Way, j.Seed = "verify", f.seed
 				}
 				_, err := j.do(ctx)
 				all = append(all, err)
@@ -219,5 +244,5 @@ func (m *mount) holdsOther() error {
 			return nil
 		}
 	}
-	return errors.New("the model that was there before was evicted")
+	return fmt.Errorf("the model that was there before was evicted: %s", m.log.Bytes())
 }

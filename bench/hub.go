@@ -66,13 +66,10 @@ func serveHub(text string) int {
 }
 
 func hubFiles(spec hubSpec) []hubtest.File {
-	files := []hubtest.File{
-		{Path: "large.gguf", Content: hubtest.Pattern(1, spec.Large), LFS: true},
-		{Path: "small.gguf", Content: hubtest.Pattern(2, spec.Small), LFS: true},
-		{Path: "other.gguf", Content: hubtest.Pattern(3, otherSize), LFS: true},
-	}
-	for i := range shards {
-		files = append(files, hubtest.File{Path: shardPath(i), Content: hubtest.Pattern(shardSeed(i), shardSize), LFS: true})
+	o := options{large: spec.Large, small: spec.Small}
+	var files []hubtest.File
+	for _, f := range append(allShards(o), large, small, other) {
+		files = append(files, hubtest.File{Path: f.name, Content: hubtest.Pattern(f.seed, f.size(o)), LFS: true})
 	}
 	return files
 }

@@ -23,11 +23,11 @@ import (
 // A job is what a reader's process does.
 type job struct {
 	Path    string
-	Way     string // "read", "verify", "pread", "random", "map"
+	Way     string // "read", "verify", "pread", "random", "shuffled", "map"
 	Off     int64  // of pread
 	Piece   int64  // bytes of one read; 0: 1 MiB
-	Threads int    // of random
-	Reads   int    // of random, all threads together
+	Threads int    // of random and shuffled
+	Reads   int    // of random and shuffled, all threads together
 	Seed    uint64 // of random's places, or of the content to verify
 }
 
@@ -40,7 +40,7 @@ type outcome struct {
 
 // ways are what a reader can do with a file; each returns the bytes that it read.
 var ways = map[string]func(*os.File, job) (int64, error){
-	"read": readAll, "verify": verifyAll, "pread": readOne, "random": readRandom, "map": readMapped,
+	"read": readAll, "verify": verifyAll, "pread": readOne, "random": readRandom, "shuffled": readShuffled, "map": readMapped,
 }
 
 // runReader is the life of a reader's process.
@@ -115,21 +115,38 @@ func readRandom(f *os.File, j job) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var left atomic.Int64
-	left.Store(int64(j.Reads))
+	places := rand.New(rand.NewPCG(j.Seed, 0)) //nolint:gosec // places, not secrets
+	list := make([]int64, j.Reads)
+	for i := range list {
+		list[i] = places.Int64N(info.Size() / j.Piece)
+	}
+	return readPlaces(f, j, list)
+}
+
+// readShuffled reads each piece of the file once.
+func readShuffled(f *os.File, j job) (int64, error) {
+	list := make([]int64, j.Reads)
+	for i, n := range rand.New(rand.NewPCG(j.Seed, 0)).Perm(j.Reads) { //nolint:gosec // places, not secrets
+		list[i] = int64(n)
+	}
+	return readPlaces(f, j, list)
+}
+
+// readPlaces has the threads read the pieces of the list, one after the other.
+func readPlaces(f *os.File, j job, list []int64) (int64, error) {
+	var next atomic.Int64
 	errs := make([]error, j.Threads)
 	var all sync.WaitGroup
 	for i := range errs {
 		all.Go(func() {
 			buf := make([]byte, j.Piece)
-			places := rand.New(rand.NewPCG(j.Seed, uint64(i))) //nolint:gosec // places, not secrets
-			for left.Add(-1) >= 0 && errs[i] == nil {
-				_, errs[i] = f.ReadAt(buf, places.Int64N(info.Size()/j.Piece)*j.Piece)
+			for n := next.Add(1); n <= int64(len(list)) && errs[i] == nil; n = next.Add(1) {
+				_, errs[i] = f.ReadAt(buf, list[n-1]*j.Piece)
 			}
 		})
 	}
 	all.Wait()
-	return int64(j.Reads) * j.Piece, errors.Join(errs...)
+	return int64(len(list)) * j.Piece, errors.Join(errs...)
 }
 
 // readMapped touches each page of a mapping, in order.

@@ -101,6 +101,7 @@ type board struct {
 	flowed    time.Time // when the last byte was received
 	cursor    int64     // where the background begins if nothing moves
 	lanesOff  bool      // nothing can be stored, or the origin has no ranges
+	generous  bool      // all of the file is wanted: what a request brings besides its read is no waste
 }
 
 func newBoard(size int64) *board {

@@ -59,6 +59,32 @@ func TestDemandIsExact(t *testing.T) {
 	}
 }
 
+// TestDemandIsGenerousWhereAllIsWanted: in a file that is being filled a few
+// blocked readers' requests bring what is around them, too; those beyond
+// freeDemands, and all where only reading counts, are exact.
+func TestDemandIsGenerousWhereAllIsWanted(t *testing.T) {
+	b := newBoard(1 << 30)
+	b.generous = true
+	b.have.add((70*mib + 3*mib) / blockSize)
+	for i := range int64(freeDemands + 1) {
+		waitFor(b, (70+10*i)*mib, mib)
+	}
+	for i := range int64(freeDemands + 1) {
+		off, n := (70+10*i)*mib, int64(demandJoin)
+		switch i {
+		case 0:
+			n = 3 * mib // up to what is here
+		case freeDemands:
+			n = mib
+		}
+		r, ok := b.nextDemand(epoch)
+		if !ok || r.off != off || r.end != off+n {
+			t.Errorf("request %d: %v [%d, %d), want %d bytes at %d", i, ok, r.off, r.end, n, off)
+		}
+		b.begin(r, epoch)
+	}
+}
+
 func TestDemandWaitsForWhatIsNear(t *testing.T) {
 	b := newBoard(1 << 30)
 	b.pace = pace{ttfb: 20 * time.Millisecond, conn: 100 * mib, seen: true}

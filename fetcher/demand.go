@@ -9,6 +9,10 @@ const (
 	// demandJoin is the most that one request of a blocked reader covers when
 	// the reads after it wait as well.
 	demandJoin = 4 << 20
+	// freeDemands requests of blocked readers take nothing from the background,
+	// and may fetch what is around the read: one reader that hops about leaves
+	// the machine and most networks idle.
+	freeDemands = 4
 	// demandHead is what the first read of a file asks for: small files then
 	// cost one request.
 	demandHead = 1 << 20
@@ -77,11 +81,15 @@ func (b *board) late(w *waiter, block int64, eta time.Duration, now time.Time) b
 }
 
 // demandAt is the request for block and what follows it: the rest of the
-// read, then blocks that others wait for.
+// read, what is around it where that is wanted anyway, then blocks that others
+// wait for.
 func (b *board) demandAt(w *waiter, block int64) request {
 	last := blocksOf(w.off + w.n)
 	if block == 0 {
 		last = max(last, min(demandHead/blockSize, b.blocks()))
+	}
+	if b.generous && b.count(func(t *transfer) bool { return t.class == demand }) < freeDemands {
+		last = max(last, min(block+demandJoin/blockSize, b.blocks()))
 	}
 	_, n := b.free(block, last, last-block)
 	for end := block + n; end < b.blocks() && end-block < demandJoin/blockSize; end++ {

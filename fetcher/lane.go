@@ -11,7 +11,7 @@ const stealTime = 2 * rangeTime
 // An allowance is what the lanes of a fill may do now.
 type allowance struct {
 	background bool // the fill's turn has come
-	yield      int  // connections that blocked readers use, anywhere
+	yield      int  // connections that blocked readers use, anywhere, beyond freeDemands
 }
 
 // nextLane is the next range for a lane: what moving streams will need, then

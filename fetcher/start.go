@@ -41,6 +41,7 @@ func (l *fill) wantsDemand(now time.Time) (holds int, ok bool) {
 	if holds >= demandPerFill || l.choose(now, nil) == nil {
 		return holds, false
 	}
+	l.generous = l.granted && l.fits && !l.lanesOff
 	_, ok = l.nextDemand(now)
 	return holds, ok
 }
@@ -48,7 +49,7 @@ func (l *fill) wantsDemand(now time.Time) (holds int, ok bool) {
 // startLanes has lanes fetch ahead and in the background.
 func (l *fill) startLanes(ctx context.Context, now time.Time) {
 	for {
-		a := allowance{yield: l.f.slots.busy()}
+		a := allowance{yield: max(0, l.f.slots.busy()-freeDemands)}
 		l.mu.Lock()
 		a.background = l.granted && l.fits
 		r, ok := l.nextLane(a, now)

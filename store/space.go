@@ -131,6 +131,11 @@ func (s *Store) evictOne() bool {
 	return ok
 }
 
+// trimSlack is the part of the budget that may be exceeded at the start without
+// a model being dropped for it: writers that asked at the same time, and what
+// the filesystem itself needs for a part.
+const trimSlack = 64
+
 // trim evicts down to a stated budget, or as far as it can. A disk that others
 // filled is no reason to drop everything at the start: there room is made when
 // it is asked for.
@@ -142,7 +147,7 @@ func (s *Store) trim() {
 		s.mu.RLock()
 		room := s.roomLocked(free, total)
 		s.mu.RUnlock()
-		if room >= 0 || !s.evictOne() {
+		if room >= -s.opt.MaxSize/trimSlack || !s.evictOne() {
 			return
 		}
 	}

@@ -232,6 +232,21 @@ func TestASmallerBudgetTrimsAtTheStart(t *testing.T) {
 	wantHas(t, s, 3, 4)
 }
 
+// TestALittleTooMuchIsKept: writers that asked at once, and the filesystem's own
+// blocks, are no reason to drop a model at the start.
+func TestALittleTooMuchIsKept(t *testing.T) {
+	s := budgetStore(t, 10)
+	for i := range 5 {
+		blob(t, s, i, 2)
+	}
+	s.opt.MaxSize = 10*bs - bs/8
+	s = reopen(t, s)
+	wantHas(t, s, 0, 1, 2, 3, 4)
+	s.opt.MaxSize = 10*bs - bs/4
+	s = reopen(t, s)
+	wantHas(t, s, 1, 2, 3, 4)
+}
+
 func TestPinsOutliveTheProcess(t *testing.T) {
 	s := budgetStore(t, 4)
 	if err := s.Pin(key(0)); err != nil { // before it is here

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,8 +45,14 @@ func serveCommand(sys config.System) *cobra.Command {
 	return cmd
 }
 
+// gcPercent is how much garbage a server's heap may hold beside what is in use.
+// Nearly all of either is buffers of 1 MiB without pointers, so collecting them
+// early costs little, and makes half the difference in resident memory.
+const gcPercent = 100
+
 // serve serves until the mount is gone, or the supervisor is.
 func serve(cfg *config.Config, point string, log *slog.Logger, a *supervise.Attachment) error {
+	debug.SetGCPercent(gcPercent)
 	if err := a.Wait(); err != nil {
 		return err
 	}
