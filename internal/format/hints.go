@@ -9,9 +9,9 @@ import (
 	"modelfs/internal/model"
 )
 
-// maxIndex bounds the index of a set; those of the largest models have some
+// MaxIndex bounds the index of a set; those of the largest models have some
 // 10 MB.
-const maxIndex = 64 << 20
+const MaxIndex = 64 << 20
 
 // maxInspected bounds the files of one model that are read for hints.
 const maxInspected = 512
@@ -114,7 +114,7 @@ func (h *Hints) readConfig(f *model.File, r io.ReaderAt) error {
 }
 
 func (h *Hints) readIndex(f *model.File, r io.ReaderAt) error {
-	raw, err := readAll(f, r, maxIndex)
+	raw, err := readAll(f, r, MaxIndex)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 // ParseIndex lists the parts that the index of a set ("….index.json") names,
 // sorted. The error is of kind Invalid.
 func ParseIndex(raw []byte) ([]string, error) {
-	if len(raw) > maxIndex {
-		return nil, model.Errorf(model.Invalid, "it is larger than %d bytes", maxIndex)
+	if len(raw) > MaxIndex {
+		return nil, model.Errorf(model.Invalid, "it is larger than %d bytes", MaxIndex)
 	}
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`

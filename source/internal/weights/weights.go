@@ -11,9 +11,7 @@
 package weights
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -28,10 +26,6 @@ const (
 	// maxPointer is above the size of any Git-LFS pointer (about 130 bytes;
 	// the format allows 1024) and below that of any weights.
 	maxPointer = 1024
-
-	// maxIndex bounds the index of a set; those of the largest models have
-	// some 10 MB.
-	maxIndex = 64 << 20
 )
 
 const pointerStart = "version https://git-lfs"
@@ -181,11 +175,11 @@ func judgeIndexes(files []string, r Reader) (string, error) {
 		if !IsIndex(index) {
 			continue
 		}
-		raw, err := r.Head(index, maxIndex+1)
+		raw, err := r.Head(index, format.MaxIndex+1)
 		if err != nil {
 			return "", err
 		}
-		parts, err := ParseIndex(raw)
+		parts, err := format.ParseIndex(raw)
 		if err != nil {
 			return fmt.Sprintf("%s can't be used: %v", index, err), nil
 		}
@@ -200,28 +194,6 @@ func judgeIndexes(files []string, r Reader) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// ParseIndex lists the parts that the index of a set names, sorted. The error
-// is of kind Invalid.
-func ParseIndex(raw []byte) ([]string, error) {
-	if len(raw) > maxIndex {
-		return nil, model.Errorf(model.Invalid, "it is larger than %d bytes", maxIndex)
-	}
-	var index struct {
-		WeightMap map[string]string `json:"weight_map"`
-	}
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return nil, model.Errorf(model.Invalid, "%w", err)
-	}
-	parts := make(map[string]bool)
-	for _, p := range index.WeightMap {
-		if !model.ValidPath(p) {
-			return nil, model.Errorf(model.Invalid, "it names the part %q", p)
-		}
-		parts[p] = true
-	}
-	return slices.Sorted(maps.Keys(parts)), nil
 }
 
 // maxParts bounds the parts of a set that Parts names.

@@ -143,30 +143,6 @@ func (f failing) Head(file string, _ int64) ([]byte, error) {
 	return []byte("{}"), nil
 }
 
-func TestParseIndexIsBounded(t *testing.T) {
-	if _, err := ParseIndex(make([]byte, maxIndex+1)); !model.IsKind(err, model.Invalid) {
-		t.Error(err)
-	}
-}
-
-func FuzzParseIndex(f *testing.F) {
-	for _, seed := range []string{`{"weight_map":{"a":"x.safetensors","b":"x.safetensors"}}`, `{"weight_map":{"a":"x.safetensors","b":"../y"}}`,
-		`{}`, `null`, `[]`, `{"weight_map":[]}`, `{"weight_map":{"a":"../x"}}`, `{"weight_map":{"a":1}}`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		parts, err := ParseIndex(raw)
-		if err != nil && !model.IsKind(err, model.Invalid) {
-			t.Errorf("kind of %v", err)
-		}
-		for i, p := range parts {
-			if !model.ValidPath(p) || i > 0 && parts[i-1] >= p {
-				t.Errorf("parts %q", parts)
-			}
-		}
-	})
-}
-
 // FuzzLabel: a file that carries a quantisation is of it, for each that a name
 // can have.
 func FuzzLabel(f *testing.F) {
