@@ -72,20 +72,23 @@ func (b *bench) mountOn(ctx context.Context, cache string, flags ...string) (*mo
 
 func (m *mount) path(file string) string { return filepath.Join(m.point, repo, file) }
 
-// server is the process that serves: the supervisor's child.
+// server is the process that serves: the supervisor has other children, too.
 func (m *mount) server() (int, error) {
-	pid := m.cmd.Process.Pid
-	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	supervisor := m.cmd.Process.Pid
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", supervisor))
 	if err != nil {
 		return 0, err
 	}
 	for _, list := range lists {
-		text, _ := os.ReadFile(list) //nolint:gosec // of /proc; a thread may have ended
-		if f := strings.Fields(string(text)); len(f) > 0 {
-			return strconv.Atoi(f[0])
+		children, _ := os.ReadFile(list) //nolint:gosec // of /proc; a thread may have ended
+		for _, pid := range strings.Fields(string(children)) {
+			args, _ := os.ReadFile("/proc/" + pid + "/cmdline") //nolint:gosec // likewise
+			if bytes.HasPrefix(args, []byte("modelfs\x00serve\x00")) {
+				return strconv.Atoi(pid)
+			}
 		}
 	}
-	return 0, fmt.Errorf("process %d serves nothing", pid)
+	return 0, fmt.Errorf("process %d serves nothing", supervisor)
 }
 
 // noteMemory takes the server's peak resident memory into the benchmark's.
