@@ -48,7 +48,7 @@ func serveCommand(sys config.System) *cobra.Command {
 // gcPercent is how much garbage a server's heap may hold beside what is in use.
 // Nearly all of either is buffers of 1 MiB without pointers, so collecting them
 // early costs little, and makes half the difference in resident memory.
-const gcPercent = 100
+const gcPercent = 40
 
 // serve serves until the mount is gone, or the supervisor is.
 func serve(cfg *config.Config, point string, log *slog.Logger, a *supervise.Attachment) error {
