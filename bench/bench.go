@@ -19,6 +19,7 @@ type bench struct {
 	hub      *hub
 	peak     int64 // the server's highest resident memory, in bytes
 	casePeak int64 // the same of the case that is being measured
+	turn     int   // the number of the run
 }
 
 func newBench(ctx context.Context, o options) (*bench, error) {
@@ -78,7 +79,7 @@ type result struct {
 func (b *bench) measure(ctx context.Context, c kase) (result, error) {
 	b.casePeak = 0
 	var got, ref, ratio, fetched []float64
-	for range b.o.runs {
+	for b.turn = range b.o.runs {
 		s, err := c.measure(ctx, b)
 		if err != nil {
 			return result{}, err
@@ -91,6 +92,18 @@ func (b *bench) measure(ctx context.Context, c kase) (result, error) {
 	r := result{sample: sample{median(got), median(ref), median(fetched)}, ratio: median(ratio), peak: b.casePeak}
 	r.ok = c.kept(r)
 	return r, nil
+}
+
+// inTurn does both, and another one of them first in each run: what comes
+// second finds a disk that has just been written to.
+func (b *bench) inTurn(one, two func() error) error {
+	if b.turn%2 == 1 {
+		one, two = two, one
+	}
+	if err := one(); err != nil {
+		return err
+	}
+	return two()
 }
 
 func median(v []float64) float64 {

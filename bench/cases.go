@@ -41,12 +41,13 @@ func both(a, b func(result) bool) func(result) bool {
 func coldCases() []kase {
 	return []kase{
 		{"cold read, 20 ms, 100 MB/s a connection", "MiB/s", "aria2c -x8 -s8", "0.9 of it, fetched <= 1.02",
-			coldRead(distant, large, "read"), both(atLeast(0.9), frugal(1.02))},
+			coldRead(distant, large), both(atLeast(0.9), frugal(1.02))},
 		{"cold read, no limits", "MiB/s", "aria2c -x8 -s8", "0.7 of it and 600 MB/s, fetched <= 1.02",
-			coldRead(unlimited, large, "read"), both(both(atLeast(0.7), frugal(1.02)), fastEnough)},
+			coldRead(unlimited, large), both(both(atLeast(0.7), frugal(1.02)), fastEnough)},
 		{"cold read, small file, 20 ms", "MiB/s", "aria2c -x8 -s8", "ahead of it",
-			coldRead(distant, small, "read"), atLeast(1)},
-		{"cold read, small file, one curl", "MiB/s", "curl", "ahead of it", coldAgainstCurl, atLeast(1)},
+			coldRead(distant, small), atLeast(1)},
+		{"cold read, small file, one curl", "MiB/s", "curl", "ahead of it",
+			coldAgainst(unlimited, small, "curl", "-sfL", "-o", "download"), atLeast(1)},
 		{"cold mmap scan without advice, 20 ms", "MiB/s", "cold read", "0.8 of it", coldMapping, atLeast(0.8)},
 		{"first byte, 50 ms", "ms", "", "3 round trips", firstByte, below(3 * 50)},
 		{"last MiB during the fill, 20 ms", "ms", "", "3 round trips + 100 ms", lastMiB, below(3*20 + 100)},

@@ -45,29 +45,39 @@ func (b *bench) behave(o order) error {
 	return err
 }
 
-func coldRead(network order, f file, way string) func(context.Context, *bench) (sample, error) {
-	return func(ctx context.Context, b *bench) (sample, error) {
+func coldRead(network order, f file) func(context.Context, *bench) (sample, error) {
+	return coldAgainst(network, f, "aria2c", "-q", "-x8", "-s8", "--file-allocation=none", "-d", ".", "-o", "download")
+}
+
+// coldAgainst compares a cold read with another program's download of the file.
+func coldAgainst(network order, f file, program string, args ...string) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (s sample, err error) {
 		if err := b.behave(network); err != nil {
-			return sample{}, err
+			return s, err
 		}
-		ref, err := b.download(ctx, "aria2c", f, "-q", "-x8", "-s8", "--file-allocation=none", "-d", b.dir, "-o", "download")
-		if err != nil {
-			return sample{}, err
-		}
-		o, sent, err := b.read(ctx, job{Path: f.name, Way: way})
-		return sample{perSecond(o.Bytes, o.Seconds), ref, float64(sent) / float64(f.size(b.o))}, err
+		err = b.inTurn(func() (err error) {
+			s.ref, err = b.download(ctx, f, program, args...)
+			return err
+		}, func() error {
+			o, sent, err := b.read(ctx, job{Path: f.name, Way: "read"})
+			s.got, s.fetched = perSecond(o.Bytes, o.Seconds), float64(sent)/float64(f.size(b.o))
+			return err
+		})
+		return s, err
 	}
 }
 
 // download has another program fetch a file to the same disk, in MiB a second.
-func (b *bench) download(ctx context.Context, program string, f file, args ...string) (float64, error) {
-	if err := dropCaches(b.dir); err != nil {
+func (b *bench) download(ctx context.Context, f file, program string, args ...string) (float64, error) {
+	if err := settle(b.dir); err != nil {
 		return 0, err
 	}
 	target := filepath.Join(b.dir, "download")
 	defer func() { _ = os.Remove(target) }()
+	cmd := exec.CommandContext(ctx, program, append(args, b.hub.address(f.name))...)
+	cmd.Dir = b.dir
 	began := time.Now()
-	out, err := exec.CommandContext(ctx, program, append(args, b.hub.address(f.name))...).CombinedOutput()
+	out, err := cmd.CombinedOutput()
 	took := time.Since(began)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w: %s", program, err, out)
@@ -79,27 +89,19 @@ func (b *bench) download(ctx context.Context, program string, f file, args ...st
 	return perSecond(f.size(b.o), took.Seconds()), err
 }
 
-func coldAgainstCurl(ctx context.Context, b *bench) (sample, error) {
-	if err := b.behave(unlimited); err != nil {
-		return sample{}, err
-	}
-	ref, err := b.download(ctx, "curl", small, "-sfL", "-o", filepath.Join(b.dir, "download"))
-	if err != nil {
-		return sample{}, err
-	}
-	o, sent, err := b.read(ctx, job{Path: small.name, Way: "read"})
-	return sample{perSecond(o.Bytes, o.Seconds), ref, float64(sent) / float64(small.size(b.o))}, err
-}
-
 func coldMapping(ctx context.Context, b *bench) (sample, error) {
 	if err := b.behave(distant); err != nil {
 		return sample{}, err
 	}
-	ref, _, err := b.read(ctx, job{Path: large.name, Way: "read"})
-	if err != nil {
-		return sample{}, err
-	}
-	o, sent, err := b.read(ctx, job{Path: large.name, Way: "map"})
+	var ref, o outcome
+	var sent int64
+	err := b.inTurn(func() (err error) {
+		ref, _, err = b.read(ctx, job{Path: large.name, Way: "read"})
+		return err
+	}, func() (err error) {
+		o, sent, err = b.read(ctx, job{Path: large.name, Way: "map"})
+		return err
+	})
 	return sample{perSecond(o.Bytes, o.Seconds), perSecond(ref.Bytes, ref.Seconds), float64(sent) / float64(o.Bytes)}, err
 }
 

@@ -191,7 +191,7 @@ func tooLarge(files func(options) []file, keeps bool) func(context.Context, *ben
 
 // remount is a new daemon on the backing dir of m, with dropped caches.
 func (b *bench) remount(ctx context.Context, m *mount, flags []string) (*mount, error) {
-	if err := errors.Join(m.close(), os.Remove(m.point), dropCaches(b.dir)); err != nil {
+	if err := errors.Join(m.close(), os.Remove(m.point), settle(b.dir)); err != nil {
 		return m, err
 	}
 	return b.mountOn(ctx, m.cache, flags...)

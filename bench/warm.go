@@ -39,7 +39,7 @@ func warm(cold bool, j job) func(context.Context, *bench) (sample, error) {
 
 func (b *bench) timed(ctx context.Context, j job, cold bool) (float64, error) {
 	if cold {
-		if err := dropCaches(b.dir); err != nil {
+		if err := settle(b.dir); err != nil {
 			return 0, err
 		}
 	} else if _, err := (job{Path: j.Path, Way: "read"}).do(ctx); err != nil {

@@ -13,8 +13,9 @@ const (
 	rampTime   = 250 * time.Millisecond // how long one number of connections is watched
 	rampHold   = 3 * time.Second        // before another number is tried again
 	// rampWorth is the part of what more connections promise that they have to
-	// bring: four tenths more for twice as many.
-	rampWorth = 0.4
+	// bring: an eighth more for twice as many. Less is noise. More would leave
+	// half of a network unused whenever the machine was busy for a moment.
+	rampWorth = 0.125
 )
 
 // pace is what the fill has seen of its origin. Both numbers are moving

@@ -28,8 +28,9 @@ const (
 	// 64, 64 stalled reads stop every healthy one. A waiting read is cheap.
 	maxBackground = 4096
 	// readAheadKiB makes the kernel ask for 2x as much ahead of a stream; 128
-	// KiB, the default, reads at half the speed.
-	readAheadKiB = 8192
+	// KiB, the default, reads at half the speed. Twice as much as this is no
+	// faster, and each reader's outstanding reads cost memory.
+	readAheadKiB = 4096
 )
 
 // MountPoint is where the tree is mounted, and by which means. Its methods
