@@ -125,9 +125,11 @@ func (s *Store) letGo(c *content) {
 	c.opens--
 }
 
-// tickLocked is the time now, later than every time it gave out before.
+// tickLocked is the time now, later than every time it gave out before and
+// than every use that is recorded on the disk: where the clock was set back,
+// what is used now is still the last that goes.
 func (s *Store) tickLocked() int64 {
-	s.clock = max(s.clock+1, time.Now().UnixNano())
+	s.clock = max(s.clock+1, s.sys.now().UnixNano())
 	return s.clock
 }
 
@@ -137,6 +139,7 @@ func (s *Store) addLocked(key model.Key, ino uint64, size, used int64) *content 
 	c := s.inodes[ino]
 	if c == nil {
 		c = &content{ino: ino, size: size, used: used}
+		s.clock = max(s.clock, used)
 		s.inodes[ino] = c
 		s.bytes += size
 	}

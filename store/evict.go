@@ -71,15 +71,19 @@ func (s *Store) takeLocked(v *victim) {
 	s.leaving += v.bytes
 }
 
-// dispose removes evicted things from the disk.
-func (s *Store) dispose(victims []victim) {
+// dispose removes evicted things from the disk, and reports whether all of
+// them are gone.
+func (s *Store) dispose(victims []victim) bool {
+	all := true
 	for _, v := range victims {
 		if err := s.disposeOne(v); err != nil {
 			s.log.Error("can't evict", "dir", s.dir, "error", err)
+			all = false
 			continue
 		}
 		s.log.Info("evicted", "key", v.key(), "complete", v.c != nil, "bytes", v.bytes)
 	}
+	return all
 }
 
 // disposeOne removes a victim from the disk. A descriptor that someone still
@@ -119,13 +123,17 @@ func (s *Store) unlinkVictim(v victim) error {
 	return nil
 }
 
+// restoreLocked puts a victim that can't be removed back into the index, as
+// the one to be tried last.
 func (s *Store) restoreLocked(v victim) {
+	used := s.tickLocked()
 	if v.p != nil {
+		v.p.used = used
 		s.idle[v.p.base] = v.p
 		return
 	}
 	for _, k := range v.keys {
-		s.addLocked(k, v.c.ino, v.c.size, v.c.used)
+		s.addLocked(k, v.c.ino, v.c.size, used)
 	}
 	if c := s.inodes[v.c.ino]; c != nil {
 		c.names = v.names

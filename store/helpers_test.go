@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sort"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -31,7 +32,7 @@ const testBoot = "11111111-2222-3333-4444-555555555555"
 
 // testSystem is a machine with so much free space, in that boot.
 func testSystem(free, total int64) system {
-	return system{boot: testBoot, datasync: datasync, space: func(*os.File) (int64, int64, error) { return free, total, nil }}
+	return system{boot: testBoot, now: time.Now, datasync: datasync, space: func(*os.File) (int64, int64, error) { return free, total, nil }}
 }
 
 // roomy is a machine on which space plays no part.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modelfs/internal/model"
 )
@@ -48,6 +49,8 @@ type Part struct {
 	data *os.File
 	rec  *recordFile // the keeper's, but for mark
 	hash *hasher
+
+	resumed int64 // bytes that were present when it was opened
 
 	// Read without a lock; mu is held to change them.
 	have  bitmap
@@ -317,10 +320,21 @@ func (p *Part) Close() error {
 	return nil
 }
 
+// asIdle is what remains of a part that is closed. What has grown is the last
+// that was used, whatever the clock says; the file's own time says so to the
+// next process.
 func (p *Part) asIdle() *idlePart {
 	idle := &idlePart{base: p.base, id: p.id, bytes: p.Present()}
-	if fi, err := p.data.Stat(); err == nil {
-		idle.bytes, idle.used = diskBytes(fi), fi.ModTime().UnixNano()
+	fi, err := p.data.Stat()
+	if err != nil {
+		return idle
+	}
+	idle.bytes, idle.used = diskBytes(fi), fi.ModTime().UnixNano()
+	if p.Present() > p.resumed {
+		p.s.mu.Lock()
+		idle.used = p.s.tickLocked()
+		p.s.mu.Unlock()
+		_ = p.s.root.Chtimes(fillName(p.base), time.Time{}, time.Unix(0, idle.used))
 	}
 	return idle
 }

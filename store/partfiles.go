@@ -130,6 +130,7 @@ func (s *Store) resumeFiles(id PartID, base string, size int64) (_ *Part, err er
 	p := s.newPart(id, base, data, rf, durableCopy{words: rec.words, hash: rec.slot.hash})
 	p.have.load(words)
 	p.count.Store(p.have.bytes(p.Size()))
+	p.resumed = p.Present()
 	p.unsynced = p.Present() // the record has to be settled, and may lack some
 	return p, nil
 }

@@ -87,6 +87,7 @@ func (s *Store) scanParts() error {
 		base, _ := cutSuffixes(e.Name(), ".part", ".map")
 		if p := found[base]; p != nil {
 			s.idle[base] = p
+			s.clock = max(s.clock, p.used)
 			continue
 		}
 		s.removeLeftover(fillsDir + "/" + e.Name())

@@ -79,10 +79,11 @@ func (s *Store) reservedLocked() int64 {
 // roomLocked is how many bytes may still be promised; it may be negative.
 func (s *Store) roomLocked(free, total int64) int64 {
 	free += s.leaving
+	promised := s.reservedLocked() + s.passing
 	if s.opt.MaxSize > 0 {
-		return min(s.opt.MaxSize-s.usedLocked(), free) - s.reservedLocked()
+		return min(s.opt.MaxSize-s.usedLocked(), free) - promised
 	}
-	return free - total/10 - s.reservedLocked()
+	return free - total/10 - promised
 }
 
 // reserve promises a part its whole size, evicting what has to go. It reports
@@ -103,7 +104,8 @@ func (s *Store) reserve(p *Part) bool {
 }
 
 // admit asks for n more bytes for a part that has no reservation. Only a part
-// that may yet fit evicts for them.
+// that may yet fit evicts for them. They count as used until admitted is called,
+// so that writers that ask at the same time can't all have the same room.
 func (s *Store) admit(p *Part, n int64) error {
 	free, total := s.diskSpace()
 	s.mu.Lock()
@@ -113,6 +115,9 @@ func (s *Store) admit(p *Part, n int64) error {
 	if !ok && p.Fits() {
 		victims, ok = s.evictLocked(need)
 	}
+	if ok {
+		s.passing += n
+	}
 	s.mu.Unlock()
 	s.dispose(victims)
 	if !ok {
@@ -121,19 +126,36 @@ func (s *Store) admit(p *Part, n int64) error {
 	return nil
 }
 
-// evictOne frees something because the disk said that it is full, and reports
-// whether there was anything to free.
-func (s *Store) evictOne() bool {
+// admitted ends an admit: the n bytes are present now, or were not stored.
+func (s *Store) admitted(n int64) {
 	s.mu.Lock()
-	victims, ok := s.evictLocked(1)
+	s.passing -= n
 	s.mu.Unlock()
-	s.dispose(victims)
-	return ok
+}
+
+// evictOne frees something because the disk said that it is full, and reports
+// whether it did. What can't be removed goes to the end of the line, so nothing
+// is tried twice.
+func (s *Store) evictOne() bool {
+	s.mu.RLock()
+	tries := len(s.inodes) + len(s.idle)
+	s.mu.RUnlock()
+	for range tries {
+		s.mu.Lock()
+		victims, ok := s.evictLocked(1)
+		s.mu.Unlock()
+		if !ok {
+			return false
+		}
+		if s.dispose(victims) {
+			return true
+		}
+	}
+	return false
 }
 
 // trimSlack is the part of the budget that may be exceeded at the start without
-// a model being dropped for it: writers that asked at the same time, and what
-// the filesystem itself needs for a part.
+// a model being dropped for it: what the filesystem itself needs for a part.
 const trimSlack = 64
 
 // trim evicts down to a stated budget, or as far as it can. A disk that others

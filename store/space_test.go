@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -232,8 +234,8 @@ func TestASmallerBudgetTrimsAtTheStart(t *testing.T) {
 	wantHas(t, s, 3, 4)
 }
 
-// TestALittleTooMuchIsKept: writers that asked at once, and the filesystem's own
-// blocks, are no reason to drop a model at the start.
+// TestALittleTooMuchIsKept: the filesystem's own blocks are no reason to drop a
+// model at the start.
 func TestALittleTooMuchIsKept(t *testing.T) {
 	s := budgetStore(t, 10)
 	for i := range 5 {
@@ -414,5 +416,82 @@ func TestParallelFillsNeverExceedTheBudget(t *testing.T) {
 	}
 	if onDisk != u.Used {
 		t.Errorf("%d bytes on disk, counted are %d", onDisk, u.Used)
+	}
+}
+
+// Writers of parts that were promised nothing ask one by one for what they
+// store: together they fill the budget and no more.
+func TestParallelWritersNeverExceedTheBudget(t *testing.T) {
+	s := budgetStore(t, 10)
+	p := openPart(t, s, PartID{Key: key(0)}, 40*bs)
+	asked := s.sys.space
+	var together, wg sync.WaitGroup
+	together.Add(8)
+	s.sys.space = func(dir *os.File) (int64, int64, error) { // all of them ask before anyone has stored
+		together.Done()
+		together.Wait()
+		return asked(dir)
+	}
+	var stored atomic.Int64
+	for i := range int64(8) {
+		wg.Go(func() {
+			switch err := p.WriteAt(pattern(1, 3*bs), 3*i*bs); {
+			case err == nil:
+				stored.Add(3)
+			case !model.IsKind(err, model.NoSpace):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	s.sys.space = asked
+	if u := s.Usage(); u.Used > u.Budget || u.Used != stored.Load()*bs || stored.Load() != 9 {
+		t.Errorf("%d blocks were stored, usage %+v", stored.Load(), u)
+	}
+	if err := p.WriteAt(pattern(1, bs), 30*bs); err != nil {
+		t.Errorf("the last block of the budget: %v", err)
+	}
+}
+
+// What can't be removed is passed over, and nothing waits for it: not the
+// start with a smaller budget, not a write to a full disk.
+func TestWhatCannotBeRemovedIsPassedOver(t *testing.T) {
+	s := budgetStore(t, 10)
+	for i := range 3 {
+		blob(t, s, i, 3)
+	}
+	fixed := s.path(blobName(key(0)))
+	if err := unix.Mount(fixed, fixed, "", unix.MS_BIND, ""); err != nil { // a mount point can't be removed
+		t.Fatalf("bind a file (it takes root): %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(fixed, unix.MNT_DETACH) })
+	s.opt.MaxSize = 4 * bs
+	s = reopen(t, s)
+	wantHas(t, s, 0)
+	if s.evictOne() {
+		t.Error("a file that can't be removed is said to be gone")
+	}
+	wantHas(t, s, 0)
+}
+
+// Where the clock was set back, what is used now is still the last to go: the
+// order is that of the uses, in this process and in the next.
+func TestTheOrderOutlivesAClockThatIsSetBack(t *testing.T) {
+	s := budgetStore(t, 10)
+	for i := range 4 {
+		blob(t, s, i, 2)
+	}
+	ahead := s.sys.now
+	s.sys.now = func() time.Time { return ahead().Add(-9 * time.Hour) }
+	s = reopen(t, s)
+	_ = use(t, s, 0).Close()
+	p := openPart(t, s, PartID{Key: key(4)}, 4*bs)
+	write(t, p, pattern(4, 4*bs), 0, 2*bs)
+	closePart(t, p)
+	s = reopen(t, s)
+	blob(t, s, 5, 6)
+	wantHas(t, s, 0, 5)
+	if u := s.Usage(); u.Parts != 1 {
+		t.Errorf("the part that grew last was evicted: %+v", u)
 	}
 }

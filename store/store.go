@@ -34,6 +34,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"modelfs/internal/model"
 )
@@ -69,12 +70,14 @@ type Store struct {
 	claims  map[string]chan struct{}
 	bytes   int64 // sum of the contents' sizes
 	leaving int64 // bytes that are out of the index and not yet off the disk
-	clock   int64 // the last time given out by tick, Unix nanoseconds
+	clock   int64 // the last time given out by tick, or found on the disk; Unix nanoseconds
+	passing int64 // bytes that admit has let in and that are not yet present
 }
 
 // system is what the store asks of the machine and tests replace.
 type system struct {
 	boot     string // this boot's id; "" where the kernel has none
+	now      func() time.Time
 	datasync func(f *os.File) error
 	space    func(dir *os.File) (free, total int64, err error)
 }
@@ -84,7 +87,7 @@ type system struct {
 // holder, if another process has it; Invalid if the directory is not a backing
 // dir or has a newer layout.
 func Open(dir string, o Options) (*Store, error) {
-	return open(dir, o, system{boot: bootID(), datasync: datasync, space: diskSpace})
+	return open(dir, o, system{boot: bootID(), now: time.Now, datasync: datasync, space: diskSpace})
 }
 
 func open(dir string, o Options, sys system) (*Store, error) {

@@ -100,6 +100,7 @@ func (p *Part) writeRun(r span, b []byte, gen uint64) error {
 		if err := p.s.admit(p, int64(len(b))); err != nil {
 			return err
 		}
+		defer p.s.admitted(int64(len(b)))
 	}
 	for {
 		_, err := p.data.WriteAt(b, r.from*BlockSize)
