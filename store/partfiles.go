@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // openFiles resumes the part's files, or starts over where they can't be
@@ -122,6 +124,9 @@ func (s *Store) resumeFiles(id PartID, base string, size int64) (_ *Part, err er
 	if rec.id != id || size >= 0 && rec.size != size || id.Key.Once() {
 		return nil, fmt.Errorf("the record is that of %s (source %s, %d bytes)", rec.id.Key, rec.id.Source, rec.size)
 	}
+	if err := dropHoles(rec, data); err != nil {
+		return nil, fmt.Errorf("look for holes in the data: %w", err)
+	}
 	words := s.believe(rec, data)
 	rf, err := adoptRecord(mapFile, rec, s.sys.boot, s.sys.datasync)
 	if err != nil {
@@ -176,4 +181,32 @@ func (s *Store) believe(rec *record, data *os.File) []uint64 {
 		words[i] |= w
 	}
 	return words
+}
+
+// dropHoles takes from the record the blocks that were never written: a bit
+// that flipped on the disk or in memory must not make zeros of a hole. What is
+// no hole is left to the hash. A filesystem that knows no holes has none.
+func dropHoles(rec *record, data *os.File) error {
+	fi, err := data.Stat()
+	if err != nil {
+		return err
+	}
+	fd, end := int(data.Fd()), min(fi.Size(), max(lastBlock(rec.live), lastBlock(rec.words))*BlockSize)
+	for at := int64(0); at < end; {
+		hole, err := unix.Seek(fd, at, unix.SEEK_HOLE)
+		if err != nil || hole >= end {
+			return err
+		}
+		at, err = unix.Seek(fd, hole, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			at, err = end, nil
+		}
+		if err != nil {
+			return err
+		}
+		clearRange(rec.live, hole/BlockSize, blocksFor(at))
+		clearRange(rec.words, hole/BlockSize, blocksFor(at))
+	}
+	rec.limit()
+	return nil
 }

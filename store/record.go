@@ -275,14 +275,11 @@ func (r *record) limit() {
 }
 
 // clearFrom clears all bits from block on.
-func clearFrom(w []uint64, block int64) {
-	for i := block / 64; i < int64(len(w)); i++ {
-		if i == block/64 {
-			w[i] &= 1<<(block%64) - 1
-		} else {
-			w[i] = 0
-		}
-	}
+func clearFrom(w []uint64, block int64) { clearRange(w, block, int64(len(w))*64) }
+
+// clearRange clears the bits of [from, to).
+func clearRange(w []uint64, from, to int64) {
+	eachWord(from, min(to, int64(len(w))*64), func(i int64, mask uint64) { w[i] &^= mask })
 }
 
 // frontBytes is how many bytes from the start on are present without a gap.
