@@ -95,8 +95,12 @@ func (f *Fetcher) newFill(id fillID, v *model.View, file *model.File) *fill {
 	}
 	l.serial = file.Size < 0
 	l.lanesOff = l.serial
-	for _, u := range file.URLs {
-		l.cands = append(l.cands, &candidate{obj: f.cfg.Door.Object(u, origin.Want{Size: file.Size})})
+	for i, u := range file.URLs {
+		want := origin.Want{Size: file.Size}
+		if i == 0 {
+			want.Validator = file.Validator
+		}
+		l.cands = append(l.cands, &candidate{obj: f.cfg.Door.Object(u, want)})
 	}
 	return l
 }

@@ -61,6 +61,8 @@ type fileRecord struct {
 	GitSHA1 string    `json:"g,omitempty"`
 	URLs    []string  `json:"u,omitempty"`
 	Place   string    `json:"l,omitempty"`
+
+	Validator string `json:"v,omitempty"`
 }
 
 // marshal is the node's payload. Every field has a JSON form, so there is no
@@ -77,6 +79,7 @@ func (n *node) marshal() []byte {
 		rec.Model, rec.Source, rec.SourceKind, rec.Revision = v.Name, v.Source, v.Kind, v.Revision
 		rec.File = &fileRecord{
 			Path: f.Path, Size: f.Size, ModTime: f.ModTime.UnixNano(), Key: f.Key, SHA256: f.SHA256, GitSHA1: f.GitSHA1, URLs: f.URLs,
+			Validator: f.Validator,
 		}
 		if f.Place != nil {
 			rec.File.Place = f.Place.Path()
@@ -104,6 +107,7 @@ func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node
 	f := model.File{
 		Path: rec.File.Path, Size: rec.File.Size, ModTime: time.Unix(0, rec.File.ModTime), Key: rec.File.Key,
 		SHA256: rec.File.SHA256, GitSHA1: rec.File.GitSHA1, URLs: rec.File.URLs,
+		Validator: rec.File.Validator,
 	}
 	if rec.File.Place != "" {
 		if f.Place = places(rec.Source, rec.File.Place); f.Place == nil {

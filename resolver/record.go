@@ -38,6 +38,8 @@ type recordedFile struct {
 	SHA256  string    `json:",omitempty"`
 	GitSHA1 string    `json:",omitempty"`
 	URLs    []string  `json:",omitempty"`
+	// Validator is that of the first of URLs.
+	Validator string `json:",omitempty"`
 }
 
 func newRecord(m *model.Model) *record {
@@ -48,7 +50,11 @@ func newRecord(m *model.Model) *record {
 	rec.Whole = true
 	rec.Files = make([]recordedFile, len(m.Files))
 	for i, f := range m.Files {
-		rec.Files[i] = recordedFile{f.Path, f.Size, f.ModTime, f.Key, f.SHA256, f.GitSHA1, unsigned(f.URLs)}
+		r := recordedFile{f.Path, f.Size, f.ModTime, f.Key, f.SHA256, f.GitSHA1, unsigned(f.URLs), f.Validator}
+		if len(r.URLs) == 0 || r.URLs[0] != f.URLs[0] {
+			r.Validator = ""
+		}
+		rec.Files[i] = r
 	}
 	return rec
 }
@@ -86,7 +92,7 @@ func (rec *record) model() *model.Model {
 		if f.Key.Once() {
 			f.Key = model.OnceKey()
 		}
-		files[i] = model.File{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Key: f.Key, SHA256: f.SHA256, GitSHA1: f.GitSHA1, URLs: f.URLs}
+		files[i] = model.File{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Key: f.Key, SHA256: f.SHA256, GitSHA1: f.GitSHA1, URLs: f.URLs, Validator: f.Validator}
 	}
 	m.Files, _ = model.Listing(files) // the disk is outside, too
 	return m
@@ -107,5 +113,5 @@ func (rec *record) sameModel(b *record) bool {
 
 func (f recordedFile) equal(g recordedFile) bool {
 	return f.Path == g.Path && f.Size == g.Size && f.Key == g.Key && f.SHA256 == g.SHA256 && f.GitSHA1 == g.GitSHA1 &&
-		f.ModTime.Equal(g.ModTime) && slices.Equal(f.URLs, g.URLs)
+		f.Validator == g.Validator && f.ModTime.Equal(g.ModTime) && slices.Equal(f.URLs, g.URLs)
 }

@@ -72,8 +72,11 @@ type File struct {
 	Key     Key       // identity of the content; "" for files in place
 	SHA256  string    // 64 lower-case hex digits, or ""
 	GitSHA1 string    // git blob hash, 40 lower-case hex digits, or ""
-	URLs    []string  // where the bytes can be fetched, in order of preference; nil for files in place
-	Place   Place     // where the file lies; nil for files that have to be fetched
+	// Validator is the strong one that the first of URLs gave the content, where
+	// the Key was made of it: another one there is another content.
+	Validator string
+	URLs      []string // where the bytes can be fetched, in order of preference; nil for files in place
+	Place     Place    // where the file lies; nil for files that have to be fetched
 }
 
 // A Place is a file of a tree that is read in place. The source that made it

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -24,6 +25,9 @@ type Want struct {
 	// its answer to HEAD. Without it the first byte is asked for, for which a
 	// server without ranges sends the file.
 	HeadOnly bool
+	// Validator, if not "", is that of Info which every answer must have: bytes
+	// of the file are kept from earlier, and must not be mixed with others.
+	Validator string
 }
 
 // Info is what the origin says of a file.
@@ -48,6 +52,8 @@ type Object struct {
 	first    *Info      // what the first answer said; later ones must agree
 	flight   *flight    // the resolve request that is under way, or nil
 	noRanges bool       // learnt from answers
+	doubted  bool       // the place's ETag changed, and the origin is being asked whether the file did
+	vouched  bool       // it said no: the place's ETags mean nothing
 	noHead   bool       // the server does not answer HEAD
 }
 
@@ -56,6 +62,7 @@ type location struct {
 	url       *url.URL // may be signed
 	from      *url.URL // the hop that led to url, or nil
 	anonymous bool     // the credential was refused, and the answer came without it
+	ownWord   bool     // info.Validator is url's own ETag
 
 	// Object.mu guards what follows, once the location is an object's.
 
@@ -180,11 +187,14 @@ func (o *Object) land(f *flight, loc *location, err error) {
 func (o *Object) accept(loc *location) error {
 	if o.first == nil {
 		info := loc.info
+		info.Validator = cmp.Or(o.want.Validator, info.Validator)
 		o.first = &info
 	}
 	if o.first.contradicts(loc.info) {
 		return changed(o.url)
 	}
+	o.vouched = o.vouched || o.doubted && loc.info.Validator != "" && !loc.ownWord
+	o.doubted = false
 	if loc.info.Size < 0 {
 		loc.info.Size = o.first.Size // it may have been learnt since
 	}
@@ -225,7 +235,9 @@ func (o *Object) forget(loc *location) {
 }
 
 // learn takes in the total size (-1: not stated) and the ETag of an answer
-// from loc, or says that they contradict what is known.
+// from loc, or says that they contradict what is known. An ETag that changed is
+// a reason to ask the origin, if it has a word of its own on the content: a
+// refusedError. Where that is the same the places differ and the file does not.
 func (o *Object) learn(loc *location, total int64, etag string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -235,8 +247,15 @@ func (o *Object) learn(loc *location, total int64, etag string) error {
 	if total >= 0 && loc.info.Size != total {
 		return model.Errorf(model.Corrupt, "%s: the answer is of a file of %d bytes, expected %d", redact(loc.url), total, loc.info.Size)
 	}
+	if o.vouched {
+		return nil
+	}
 	if differ(loc.etag, etag) {
-		return changed(loc.url)
+		if loc.info.Validator == "" || loc.ownWord {
+			return changed(loc.url)
+		}
+		o.doubted = true
+		return &refusedError{loc, changed(loc.url)}
 	}
 	if etag != "" {
 		loc.etag = etag

@@ -137,6 +137,7 @@ func (o *Object) locationOf(t trail, anonymous bool) (*location, error) {
 		if err := loc.direct(t.resp); err != nil {
 			return nil, err
 		}
+		loc.ownWord = loc.info.Validator == ""
 		loc.info.Validator = cmp.Or(loc.info.Validator, loc.etag)
 	}
 	loc.expires = time.Now().Add(lifeOf(loc.url, t.resp.Header, time.Now()))

@@ -365,6 +365,24 @@ func TestResolveNoticesChange(t *testing.T) {
 	}
 }
 
+// What was stated of a file before, in another process maybe, holds from the
+// first answer on: bytes that are kept of it are not mixed with another's.
+func TestResolveHoldsToTheStatedValidator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etag := "a"
+		_, d := hub(t, func(w http.ResponseWriter, r *http.Request) {
+			reply(200, "Content-Length: 5", `ETag: "`+etag+`"`)(w, r)
+		})
+		o := d.Object("http://hub.test/f", Want{Size: 5, Validator: "b"})
+		_, err := o.Resolve(t.Context())
+		wantKind(t, err, model.Corrupt)
+		etag = "b" // as it was: an origin's passing confusion ends with it
+		if _, err := o.Resolve(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // A token that the Hub refuses does not close files that need none.
 func TestResolveWithBadToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

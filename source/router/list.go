@@ -227,6 +227,7 @@ func (l *lister) askFile(ctx context.Context, u *url.URL, modified time.Time) (m
 	case inRepo && isSHA1(info.Validator) && info.Size >= 0:
 		f.GitSHA1, f.Key = info.Validator, model.GitKey(hf.repo.Path(), info.Validator, info.Size)
 	case info.Validator != "":
+		f.Validator = info.Validator
 		f.Key = model.AtKey(l.s.ID(), u.Scheme+"://"+u.Host, info.Commit, u.EscapedPath(), strconv.FormatInt(info.Size, 10), info.Validator)
 	default:
 		f.Key = model.OnceKey()

@@ -107,7 +107,7 @@ func TestManifest(t *testing.T) {
 			answers: newGen(`{"files":[{"name":"a","url":"https://cdn.test/x/a"}]}`),
 			infos:   map[string]origin.Info{"https://cdn.test/x/a": {Size: 7, Validator: "v", Commit: "c"}},
 			want: []model.File{{Path: "a", Size: 7, URLs: []string{"https://cdn.test/x/a"},
-				Key: model.AtKey("router:"+base, "https://cdn.test", "c", "/x/a", "7", "v")}},
+				Validator: "v", Key: model.AtKey("router:"+base, "https://cdn.test", "c", "/x/a", "7", "v")}},
 		},
 		"elsewhere, with nothing": {
 			answers: newGen(`{"files":[{"name":"a","size":9,"url":"https://cdn.test/a"}]}`),
@@ -128,7 +128,7 @@ func TestManifest(t *testing.T) {
 		"a mirror that states neither commit nor hash": {
 			answers: newGen(`{"files":[{"name":"a","url":"https://hub.test/Org/M/resolve/main/a"}]}`),
 			infos:   map[string]origin.Info{inMain("a"): {Size: 4, Validator: "v", Commit: "main"}},
-			want:    []model.File{{Path: "a", Size: 4, Key: model.AtKey("router:"+base, hubURL, "main", "/Org/M/resolve/main/a", "4", "v"), URLs: []string{inMain("a")}}},
+			want:    []model.File{{Path: "a", Size: 4, Validator: "v", Key: model.AtKey("router:"+base, hubURL, "main", "/Org/M/resolve/main/a", "4", "v"), URLs: []string{inMain("a")}}},
 		},
 		"missing and optional": {
 			answers: newGen(`{"files":[{"name":"a","optional":true,"url":"https://cdn.test/a"},{"name":"b","url":"https://cdn.test/b"},
