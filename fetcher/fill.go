@@ -66,7 +66,8 @@ type fill struct {
 	progress  time.Time // of the last byte, or since when somebody waits for one
 	noStore   time.Time // until then nothing is stored
 	fits      bool
-	serial    bool // no origin serves ranges: one stream from the start
+	refitted  time.Time // when it was last asked whether it fits
+	serial    bool      // no origin serves ranges: one stream from the start
 	retry     time.Time
 	ticked    time.Time // last look at the speed
 	tickBytes int64

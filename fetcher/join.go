@@ -46,6 +46,7 @@ func (f *Fetcher) join(ctx context.Context, v *model.View, file *model.File) (*f
 // admit lets a reader into a fill that is not over. One that is about to be is
 // waited for, which takes no network.
 func (f *Fetcher) admit(ctx context.Context, l *fill, v *model.View, file *model.File) (*fill, error) {
+	l.refit(time.Now())
 	if l.joined(v, file) {
 		return l, nil
 	}
@@ -121,7 +122,7 @@ func (f *Fetcher) openPart(l *fill) {
 	}
 	part.Expect(l.digest)
 	l.mu.Lock()
-	l.part, l.fits = part, part.Fits()
+	l.part, l.fits, l.refitted = part, part.Fits(), time.Now()
 	l.mu.Unlock()
 	if n := part.Size(); l.file.Size < 0 && n >= 0 {
 		l.mu.Lock()
@@ -129,6 +130,24 @@ func (f *Fetcher) openPart(l *fill) {
 		l.mu.Unlock()
 	}
 	l.sync()
+}
+
+// refit asks again, now and then, whether a file that had no room has some: a
+// model may have been removed since, or the disk may be writable again.
+func (l *fill) refit(now time.Time) {
+	l.mu.Lock()
+	due := !l.fits && !now.Before(l.refitted.Add(storeAgain)) && l.phase == filling
+	if due {
+		l.refitted = now
+	}
+	l.mu.Unlock()
+	if !due || !l.part.Refit() {
+		return
+	}
+	l.mu.Lock()
+	l.fits, l.noStore, l.lanesOff = true, time.Time{}, l.serial
+	l.mu.Unlock()
+	l.f.rouse()
 }
 
 // sync takes from the part what is here.

@@ -116,6 +116,9 @@ func (f *Fetcher) openTwin(l *fill, v *model.View) (model.Reader, error) {
 // only at its end.
 func (l *fill) openWhole(ctx context.Context, v *model.View) (model.Reader, error) {
 	if err := l.download(ctx, nil); err != nil {
+		if l.Size() == 0 && model.IsKind(err, model.NoSpace) {
+			return &fillReader{l: l}, nil // nothing is easily served
+		}
 		return nil, err
 	}
 	r, err := l.f.openBlob(v.Model, &l.file)

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"modelfs/internal/hubtest"
 )
 
@@ -274,19 +272,4 @@ func TestFaultsOfTheOrigin(t *testing.T) {
 			o.clean()
 		})
 	}
-}
-
-// smallDisk mounts a tmpfs of so many bytes.
-func smallDisk(t testing.TB, size int64) string {
-	t.Helper()
-	dir := tempDir(t, "disk")
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Fatalf("mount a tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if unix.Unmount(dir, 0) != nil {
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
-		}
-	})
-	return dir
 }

@@ -37,6 +37,9 @@ func (p *Part) Complete(ctx context.Context, want Digest, links []Link) error {
 	if size := p.Size(); size < 0 || p.Present() != size {
 		return model.Errorf(model.Invalid, "complete %s: %d of %d bytes are here", p.id.Key, p.Present(), size)
 	}
+	if err := p.filed(); err != nil {
+		return err
+	}
 	p.Expect(want)
 	got, err := p.digest(ctx)
 	if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -110,8 +111,7 @@ func (p *Part) syncAll() error {
 	next := durableCopy{hash: p.hash.save()}
 	next.words = p.have.words()
 	if err := p.s.sys.datasync(p.data); err != nil {
-		p.forget()
-		return diskError(err, "sync the part of %s", p.id.Key)
+		return errors.Join(diskError(err, "sync the part of %s", p.id.Key), p.forget())
 	}
 	// Even if the record fails: a slot that was written and not synced is found
 	// by the next process, so what it names is never forgotten here.
@@ -133,16 +133,16 @@ func (p *Part) record(next durableCopy) error {
 }
 
 // forget goes back to the last durable copy after a failed sync: any block
-// since then may be lost, and the kernel will not say so again.
-func (p *Part) forget() {
+// since then may be lost, and the kernel will not say so again. The error is
+// that of renewing the record.
+func (p *Part) forget() error {
 	p.rec.voidLive()
-	if err := p.renewRecord(); err != nil {
-		p.s.log.Error("can't renew the record of a part whose disk failed", "key", p.id.Key, "error", err)
-	}
+	err := p.renewRecord()
 	p.mu.Lock()
 	p.forgetLocked(p.kept.words)
 	p.mu.Unlock()
 	p.hash.reset(p.kept.hash)
+	return err
 }
 
 // renewRecord puts a record in the old one's place that has nothing in common

@@ -57,6 +57,7 @@ type Part struct {
 	count atomic.Int64 // bytes present
 	size  atomic.Int64 // -1: unknown
 	fits  atomic.Bool
+	void  atomic.Pointer[error] // why there are no files; nil: data and rec are there
 
 	reserves bool     // guarded by Store.mu: the rest of the file has its place promised
 	content  *content // guarded by Store.mu: the blob that completion made of it, held until Close
@@ -92,8 +93,9 @@ type durableCopy struct {
 // OpenPart creates or resumes the part of a key and source. size is the file's
 // length in bytes, or -1 while no one has stated it. What can't be known to be
 // there of an earlier download is forgotten. The error is of kind InUse if the
-// part is open already, Invalid if the id or the size can't be, else the
-// disk's. The caller closes the Part.
+// part is open already, Invalid if the id or the size can't be, NoSpace if no
+// file can be so long. Where the disk takes no new files there is a Part that
+// stores nothing (see voidPart). The caller closes the Part.
 func (s *Store) OpenPart(id PartID, size int64) (*Part, error) {
 	if !id.Key.Valid() || len(id.Source) > maxSource || size < -1 {
 		return nil, model.Errorf(model.Invalid, "open a part of %q (source %q, %d bytes): not a key, a source and a size", id.Key, id.Source, size)
@@ -110,15 +112,14 @@ func (s *Store) OpenPart(id PartID, size int64) (*Part, error) {
 		p, err = s.openFiles(id, base, size)
 	}
 	if err != nil {
-		s.mu.Lock()
-		delete(s.open, base)
-		s.mu.Unlock()
-		return nil, err
+		p = s.voidPart(id, base, size, err)
 	}
 	s.mu.Lock()
 	s.open[base] = p
 	s.mu.Unlock()
-	p.fits.Store(s.reserve(p))
+	if err == nil {
+		p.fits.Store(s.reserve(p))
+	}
 	p.start()
 	return p, nil
 }
@@ -173,7 +174,7 @@ func (p *Part) SetSize(n int64) error {
 	if err != nil {
 		return err
 	}
-	p.fits.Store(p.s.reserve(p))
+	p.fits.Store(p.void.Load() == nil && p.s.reserve(p))
 	p.hash.kick()
 	return nil
 }
@@ -190,6 +191,9 @@ func (p *Part) setSize(n int64) error {
 	p.mu.Unlock()
 	if !ok {
 		return model.Errorf(model.Invalid, "size of the part of %s: stated as %d bytes, but it has %d (-1: unknown) and data up to %d", p.id.Key, n, was, end)
+	}
+	if p.void.Load() != nil {
+		return nil
 	}
 	err := p.data.Truncate(n)
 	if err == nil {
@@ -302,6 +306,10 @@ func (p *Part) Close() error {
 
 	close(p.stop)
 	p.gone.Wait()
+	if p.void.Load() != nil {
+		p.closeVoid()
+		return nil
+	}
 	var idle *idlePart
 	var err error
 	switch {

@@ -96,6 +96,10 @@ func (s *Store) reserve(p *Part) bool {
 	}
 	free, total := s.diskSpace()
 	s.mu.Lock()
+	if p.reserves {
+		s.mu.Unlock()
+		return true
+	}
 	victims, ok := s.evictLocked(need - s.roomLocked(free, total))
 	p.reserves = ok
 	s.mu.Unlock()

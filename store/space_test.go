@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -370,6 +371,98 @@ func TestAReadOnlyDisk(t *testing.T) {
 	}
 	s = openStore(t, dir, Options{}, roomy())
 	wantBlob(t, s, key(0), data)
+}
+
+// readOnly makes a directory of the backing dir take no new files, until the
+// result is called.
+func readOnly(t *testing.T, s *Store, name string) (writable func()) {
+	t.Helper()
+	dir := s.path(name)
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY} {
+		if err := unix.Mount(dir, dir, "", flags, ""); err != nil {
+			t.Fatalf("mount (it takes root): %v", err)
+		}
+	}
+	writable = sync.OnceFunc(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	t.Cleanup(writable)
+	return writable
+}
+
+// A part whose files can't be made has nothing and takes nothing, and is a part
+// like any other once they can.
+func TestAPartWithoutFiles(t *testing.T) {
+	data := pattern(1, 5*bs)
+	for name, size := range map[string]int64{"of known size": 5 * bs, "of unknown size": -1} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			id := PartID{Key: key(0), Source: "hub:test"}
+			earlier := openPart(t, s, id, 5*bs)
+			write(t, earlier, data, 0, bs)
+			closePart(t, earlier)
+			writable := readOnly(t, s, fillsDir)
+			p := openPart(t, s, id, size)
+			if p.Fits() || p.Refit() || p.Present() != 0 || p.Has(0, 1) {
+				t.Errorf("fits %v, present %d", p.Fits(), p.Present())
+			}
+			wantKind(t, p.WriteAt(data[:bs], 0), model.Denied)
+			if _, err := p.ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrMissing) {
+				t.Errorf("read: %v", err)
+			}
+			if size < 0 {
+				if err := p.SetSize(5 * bs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			wantKind(t, p.Complete(context.Background(), Digest{}, nil), model.Invalid)
+			closePart(t, p)
+			if u := s.Usage(); u.Parts != 1 || u.Used == 0 {
+				t.Errorf("what was there before is not known any more: %+v", u)
+			}
+			p = openPart(t, s, id, size)
+			if size < 0 {
+				if err := p.SetSize(5 * bs); err != nil {
+					t.Fatal(err)
+				}
+			}
+			writable()
+			var writers sync.WaitGroup
+			for b := range int64(5) {
+				writers.Go(func() { write(t, p, data, b*bs, (b+1)*bs) })
+			}
+			writers.Wait()
+			if !p.Refit() || s.Usage().Reserved != 0 {
+				t.Errorf("does not fit: %+v", s.Usage())
+			}
+			if err := p.Complete(context.Background(), Digest{SHA256: sha256Hex(data)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			closePart(t, p)
+			wantBlob(t, s, key(0), data)
+			if got := tree(t, s, fillsDir); len(got) != 0 {
+				t.Errorf("left in fills: %v", got)
+			}
+		})
+	}
+}
+
+// A part that had no room asks again.
+func TestAPartMayFitLater(t *testing.T) {
+	s := budgetStore(t, 6)
+	blob(t, s, 0, 4)
+	held := use(t, s, 0)
+	p := openPart(t, s, PartID{Key: key(1)}, 5*bs)
+	if p.Fits() || p.Refit() {
+		t.Fatal("5 blocks fit beside 4 of 6")
+	}
+	_ = held.Close()
+	if !p.Refit() || !p.Fits() || !p.Refit() {
+		t.Error("5 blocks don't fit into 6")
+	}
+	wantHas(t, s)
+	closePart(t, p)
+	if p.Refit() != p.Fits() {
+		t.Error("a closed part asks again")
+	}
 }
 
 func TestParallelFillsNeverExceedTheBudget(t *testing.T) {

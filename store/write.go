@@ -16,6 +16,9 @@ func (p *Part) ReadAt(b []byte, off int64) (int, error) {
 	if size := p.Size(); size >= 0 {
 		b = b[:max(0, min(int64(len(b)), size-off))]
 	}
+	if len(b) == 0 {
+		return 0, nil
+	}
 	if !p.Has(off, int64(len(b))) {
 		return 0, model.Errorf(model.Unavailable, "read %d bytes at %d of the part of %s: %w", len(b), off, p.id.Key, ErrMissing)
 	}
@@ -42,6 +45,9 @@ func (p *Part) WriteAt(b []byte, off int64) error {
 		return err
 	}
 	defer p.endWrite(r)
+	if err := p.filed(); err != nil {
+		return err
+	}
 	for {
 		r.from = p.have.next(r.from, r.to, false)
 		if r.from == r.to {
