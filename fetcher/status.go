@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"modelfs/internal/model"
 )
 
 // A FillStatus is one fill as status.json shows it.
@@ -53,6 +55,27 @@ func (l *fill) status() FillStatus {
 		s.Error = err.Error()
 	}
 	return s
+}
+
+// Trouble is why the bytes of a source's file do not come: what its last
+// downloads ended with, or what the one that runs waits for; nil for nothing.
+// It does no I/O.
+func (f *Fetcher) Trouble(source string, key model.Key) error {
+	id := fillID{Key: key, Source: source}
+	f.mu.Lock()
+	l, c := f.fills[id], f.corrupt[id]
+	f.mu.Unlock()
+	if l != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err := l.trouble(time.Now()); err != nil {
+			return err
+		}
+	}
+	if c == nil || f.have(&model.File{Key: key}) != "" {
+		return nil
+	}
+	return c.err
 }
 
 func (l *fill) waitersCount() int {

@@ -93,6 +93,29 @@ func checkParallel(f *os.File, want wanted) error {
 	return errors.Join(all...)
 }
 
+// checkHead reads the first want.Size() bytes of a file that is longer.
+func checkHead(f *os.File, want wanted) error {
+	got, exp := alignedMiB(), make([]byte, 1<<20)
+	for off := int64(0); off < want.Size(); off += 1 << 20 {
+		if n, err := f.ReadAt(got, off); err != nil {
+			return fmt.Errorf("%d bytes at %d: %w", n, off, err)
+		}
+		if err := compareAt(got, exp, want, off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkHeadDirect(path string, want wanted) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return checkHead(f, want)
+}
+
 // An ordeal is a daemon, its Hub, and the file that a fault is about.
 type ordeal struct {
 	*testing.T
@@ -190,9 +213,6 @@ func (o *ordeal) clean() {
 	})
 	checkReads(o, o.d.completes("org/m", "m.gguf"), o.want, "read")
 	eventually(o, "nothing is left", 30*time.Second, func() bool { return len(o.left()) == 0 })
-	if left := o.left(); len(left) > 0 {
-		o.Errorf("left: %v", left)
-	}
 }
 
 // left is what a download leaves while it is under way, and must not after it.
@@ -272,4 +292,63 @@ func TestFaultsOfTheOrigin(t *testing.T) {
 			o.clean()
 		})
 	}
+}
+
+// Bytes that contradict their hash are found out when all of them are here:
+// every descriptor of that download fails for good, and the file is fetched
+// once more. Twice wrong is EIO at open, and explain says why.
+func TestCorruptBytes(t *testing.T) {
+	t.Parallel()
+	o := newOrdeal(t)
+	bad := o.hub.Fault(hubtest.Filter{Host: hubtest.AtCDN, Path: "org/m/*"}, hubtest.Always(), hubtest.CorruptByte(5<<20))
+	aligned := alignedMiB()[:4096]
+	for attempt := range 2 {
+		held, err := os.OpenFile(o.path, os.O_RDONLY|syscall.O_DIRECT, 0) // past the pages that the kernel has
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range o.readers() { // they meet the wrong byte, or the end of the download
+			_ = b.ends(t, "a reader of corrupt bytes", patient)
+		}
+		eventually(t, "the descriptor fails", patient, func() bool {
+			_, err := held.ReadAt(aligned, 9<<20)
+			return errors.Is(err, syscall.EIO)
+		})
+		held.Close()
+		if found := stored(t, o.d.cache); len(found) > 0 && attempt == 1 {
+			t.Errorf("after two corrupt downloads there is %v", found)
+		}
+	}
+	_, err := os.Open(o.path)
+	wantErrno(t, "opening what was corrupt twice", err, syscall.EIO)
+	text := jsonText(o.d.control("explain/org/m.json"))
+	wantIn(t, "explain", text, "its sha256 is", "stated was")
+	sent := o.hub.BytesSent("org/m/m.gguf")
+	if _, err = os.Open(o.path); err == nil || o.hub.BytesSent("org/m/m.gguf") != sent {
+		t.Errorf("it is downloaded a third time: %v", err)
+	}
+	bad.Remove()
+	eventually(t, "nothing is left", 30*time.Second, func() bool { return len(o.left()) == 0 })
+}
+
+// An origin that goes for good in the middle: what is here is read, the rest is
+// ETIMEDOUT once no byte has come for the read timeout.
+func TestTheOriginGoesInTheMiddle(t *testing.T) {
+	t.Parallel()
+	o := newOrdeal(t, "--read-timeout", "3s")
+	half := pattern{o.want.seed, o.want.size / 2 &^ (1<<20 - 1)}
+	b := inBackground(t, readerFor(job{Path: o.path, Seed: half.seed, Size: half.size, Ways: []string{"head"}}))
+	if err := b.ends(t, "reading the first half", patient); err != nil {
+		t.Errorf("%v: %s", err, b.out)
+	}
+	o.hub.Refuse()
+	o.end(o.readers(), syscall.ETIMEDOUT)
+	b = inBackground(t, readerFor(job{Path: o.path, Seed: half.seed, Size: half.size, Ways: []string{"head-direct"}}))
+	if err := b.ends(t, "reading the first half with the origin gone", patient); err != nil {
+		t.Errorf("%v: %s", err, b.out)
+	}
+	if err := o.hub.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	o.clean()
 }

@@ -61,7 +61,7 @@ func islandsContent(size int64) hubtest.Content {
 // ways are the ways in which engines read a file.
 var ways = map[string]func(path string, want wanted) error{
 	"read": opened(checkSequential), "pread": opened(checkRandom), "direct": checkDirect,
-	"scattered": opened(checkScattered), "parallel": opened(checkParallel), "cat": checkCat,
+	"scattered": opened(checkScattered), "parallel": opened(checkParallel), "cat": checkCat, "head": opened(checkHead), "head-direct": checkHeadDirect,
 	"mmap-shared":  opened(func(f *os.File, w wanted) error { return checkMapping(f, w, unix.MAP_SHARED) }),
 	"mmap-private": opened(func(f *os.File, w wanted) error { return checkMapping(f, w, unix.MAP_PRIVATE) }),
 }

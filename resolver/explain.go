@@ -80,6 +80,10 @@ type FileLine struct {
 	Hosts  []string `json:"hosts,omitempty"` // where it can be fetched
 	Place  string   `json:"place,omitempty"` // where it lies
 	Hidden bool     `json:"hidden,omitempty"`
+
+	// What the daemon adds: the resolver knows of no bytes.
+	Here    int64  `json:"here,omitempty"`    // bytes in the backing dir
+	Trouble string `json:"trouble,omitempty"` // why the rest does not come
 }
 
 // Explain looks name up and says how it went. It takes no longer than Lookup

@@ -140,6 +140,20 @@ func writeJSON(w io.Writer, v any) error {
 	return out.Encode(v)
 }
 
+// explain is the resolver's explanation, with what is here of each file and
+// why the rest does not come.
+func (d *daemon) explain(ctx context.Context, name string) resolver.Explanation {
+	e := d.resolver.Explain(ctx, name)
+	for i := range e.Files {
+		f := &e.Files[i]
+		f.Here = max(d.store.Present(model.Key(f.Key)), d.store.Present(model.SHA256Key(f.SHA256)))
+		if err := d.fetcher.Trouble(e.Answer.Source, model.Key(f.Key)); err != nil {
+			f.Trouble = err.Error()
+		}
+	}
+	return e
+}
+
 // explainMounted is the text of an explanation by the daemon of a mount.
 func explainMounted(ctx context.Context, point, name string) ([]byte, error) {
 	e, err := askMount(point)(ctx, name)
@@ -241,8 +255,14 @@ func writeFiles(w io.Writer, e resolver.Explanation, file string) {
 		if where == "" {
 			where = strings.Join(f.Hosts, ", ")
 		}
+		if f.Here > 0 {
+			where += prefixed(", here: ", size(f.Here))
+		}
 		if f.Hidden {
 			where += " (not listed)"
+		}
+		if f.Trouble != "" {
+			where += "; " + f.Trouble
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", f.Path, size(f.Size), where)
 	}

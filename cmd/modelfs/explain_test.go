@@ -55,7 +55,7 @@ func TestExplanationText(t *testing.T) {
 			{ID: "router:r", Verdict: "waiting", Breaker: "closed"},
 		},
 		Default: "a.gguf", Why: "preferred",
-		Files: []resolver.FileLine{{Path: "a.gguf", Size: 1 << 30, Hosts: []string{"h"}}, {Path: "b", Size: -1, Hidden: true}},
+		Files: []resolver.FileLine{{Path: "a.gguf", Size: 1 << 30, Hosts: []string{"h"}, Here: 3 << 20, Trouble: "it is corrupt"}, {Path: "b", Size: -1, Hidden: true}},
 	}
 	want := []string{
 		"org/m: model Org/M from hub:h at c0ffee",
@@ -64,7 +64,7 @@ func TestExplanationText(t *testing.T) {
 		"  hub:h        present         120ms  said 3s ago",
 		"  router:r     not waited for",
 		"model.gguf: a.gguf (preferred)",
-		"  a.gguf  1.0 GiB                 h",
+		"  a.gguf  1.0 GiB                 h, here: 3.0 MiB; it is corrupt",
 		"  b       nobody states its size   (not listed)",
 	}
 	if diff := cmp.Diff(strings.Join(want, "\n")+"\n", string(explanationText(e, ""))); diff != "" {

@@ -139,7 +139,7 @@ func (d *daemon) mountConfig() fs.Config {
 		MountPoint: d.point, Names: d.resolver, All: d.resolver.Unfiltered(), Content: d.fetcher,
 		Elsewhere:  d.finder.find,
 		Status:     func() any { return d.status() },
-		Explain:    func(ctx context.Context, name string) any { return d.resolver.Explain(ctx, name) },
+		Explain:    func(ctx context.Context, name string) any { return d.explain(ctx, name) },
 		Stored:     d.resolver.Stored,
 		ColdDeny:   d.cfg.ColdDeny,
 		AllowOther: os.Geteuid() == 0,
