@@ -115,6 +115,9 @@ func (l *fill) allow(granted bool) {
 	l.mu.Lock()
 	changed := l.granted != granted
 	l.granted = granted
+	if changed && granted && len(l.waiting) == 0 {
+		l.progress = time.Now() // it was not this fill's fault that nothing came
+	}
 	l.mu.Unlock()
 	if changed && granted {
 		l.poke()

@@ -183,6 +183,42 @@ func TestOriginGoneAndBack(t *testing.T) {
 	})
 }
 
+// A pull whose origin is gone ends as a read does; one that only waits for its
+// turn does not.
+func TestPullOfAnOriginThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory, withConfig(func(c *Config) { c.ReadTimeout = time.Minute }))
+		r.hub.SetConnRate(20_000, hubtest.AtCDN)
+		slow, c := hubtest.Pattern(6, 16*mib), hubtest.Pattern(7, 32*mib)
+		v := r.view("org/model", hubtest.File{Path: "a", Content: slow, LFS: true}, hubtest.File{Path: "b", Content: c, LFS: true})
+		first := make(chan error)
+		go func() { first <- r.f.Pull(context.Background(), v, &v.Files[0], nil) }()
+		<-time.After(time.Second)
+		second := make(chan error)
+		began := time.Now()
+		go func() { second <- r.f.Pull(context.Background(), v, &v.Files[1], nil) }()
+		select {
+		case err := <-second:
+			t.Fatalf("a pull that waits for its turn ended after %v: %v", time.Since(began), err)
+		case <-time.After(90 * time.Second): // far less than the first one takes, more than the read timeout
+		}
+		r.hub.Refuse()
+		for _, done := range []chan error{first, second} {
+			began = time.Now()
+			if err := <-done; !model.IsKind(err, model.Timeout) {
+				t.Errorf("a pull whose origin is gone: %v", err)
+			}
+			if took := time.Since(began); took > 3*time.Minute {
+				t.Errorf("that took %v", took)
+			}
+		}
+		must(t, r.hub.Accept())
+		r.hub.SetConnRate(0)
+		<-time.After(remember)
+		must(t, r.f.Pull(context.Background(), v, &v.Files[1], nil))
+	})
+}
+
 func TestSecondURLTakesOver(t *testing.T) {
 	faults := map[string]func(h *hubtest.Hub, path string){
 		"404": func(h *hubtest.Hub, p string) {

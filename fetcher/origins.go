@@ -122,10 +122,12 @@ func (l *fill) failFor(err error, now time.Time) []*waiter {
 	return l.failAll(err)
 }
 
-// expire fails reads when the fill has had no byte for the read timeout.
+// expire fails reads, and pulls whose turn it is, when the fill has had no byte
+// for the read timeout.
 func (l *fill) expire(now time.Time) {
 	l.mu.Lock()
-	if len(l.waiting) == 0 || now.Sub(l.progress) < l.f.cfg.ReadTimeout {
+	wanted := len(l.waiting) > 0 || l.pulls > 0 && l.granted && l.phase == filling && !l.complete()
+	if !wanted || now.Sub(l.progress) < l.f.cfg.ReadTimeout || now.Before(l.failUntil) {
 		l.mu.Unlock()
 		return
 	}
@@ -136,7 +138,7 @@ func (l *fill) expire(now time.Time) {
 	l.mu.Unlock()
 	cancel(dropped)
 	wake(woken)
-	l.log.Error("the reads of a file timed out", "error", err)
+	l.log.Error("the reads or pulls of a file timed out", "error", err)
 }
 
 var errSilent = errors.New("the connection is silent")

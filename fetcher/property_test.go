@@ -3,6 +3,7 @@ package fetcher
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,21 +38,32 @@ type world struct {
 	readers  []model.Reader
 	of       []int // the file of each reader
 	down     bool
+	seen     *sights
 }
 
+// sights counts what the random runs really had.
+type sights struct{ evictions, crashes, resumed int }
+
 // TestFetcherProperty holds fetcher and store against the plain bytes, under
-// random readers, faults, evictions, outages and restarts: a read gives
+// random readers, faults, evictions, outages, restarts and crashes: a read gives
 // exactly the right bytes, or an error that the situation explains.
 func TestFetcherProperty(t *testing.T) {
+	var seen sights
+	defer func() {
+		t.Logf("%+v", seen)
+		if !t.Failed() && (seen.evictions == 0 || seen.crashes == 0 || seen.resumed == 0) {
+			t.Error("there were no evictions, or no crashes with anything to resume: this test sees nothing")
+		}
+	}()
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(struct{ rapid.TB }{t}, func(t *rapid.T) { // hides Deadline, which bubbles forbid
-			w := newWorld(t)
+			w := newWorld(t, &seen)
 			actions := map[string]func(*rapid.T){
 				"open": w.open, "close": w.close, "read": w.reads, "reads": w.reads, "time": w.time,
-				"restart": w.restart, "evict": w.evict, "outage": w.outage,
+				"pull": w.pull, "restart": w.restart, "crash": w.crash, "evict": w.evict, "outage": w.outage,
 			}
 			for range rapid.IntRange(1, 12).Draw(t, "steps") {
-				name := rapid.SampledFrom([]string{"open", "open", "close", "read", "reads", "reads", "time", "restart", "evict", "outage"}).Draw(t, "action")
+				name := rapid.SampledFrom([]string{"open", "open", "close", "read", "reads", "reads", "time", "pull", "pull", "restart", "crash", "evict", "outage"}).Draw(t, "action")
 				actions[name](t)
 			}
 			w.end(t)
@@ -59,19 +71,19 @@ func TestFetcherProperty(t *testing.T) {
 	})
 }
 
-func newWorld(t *rapid.T) *world {
-	budget := rapid.SampledFrom([]int64{0, 0, 3 * mib, 30 * mib}).Draw(t, "budget")
+func newWorld(t *rapid.T, seen *sights) *world {
+	budget := rapid.SampledFrom([]int64{0, 3 * mib, 24 * mib, 30 * mib}).Draw(t, "budget")
 	touched := rapid.Bool().Draw(t, "touched")
-	w := &world{t: t}
+	w := &world{t: t, seen: seen}
 	w.rig = newRig(t, inMemory, withMaxSize(budget), withConfig(func(c *Config) { c.Touched = touched }))
 	w.hub.SetLatency(time.Duration(rapid.IntRange(0, 80).Draw(t, "latency")) * time.Millisecond)
 	w.hub.SetConnRate(rapid.SampledFrom([]int64{0, 2 * mib, 20 * mib}).Draw(t, "rate"), hubtest.AtCDN)
 	var files []hubtest.File
-	for i := range rapid.IntRange(1, 2).Draw(t, "files") {
-		size := rapid.SampledFrom([]int64{0, 1, blockSize, blockSize + 1, mib - 1, 5*mib + 3, 21*mib + 777}).Draw(t, "size")
+	for i := range rapid.IntRange(1, 3).Draw(t, "files") {
+		size := rapid.SampledFrom([]int64{21*mib + 777, 0, 1, blockSize, blockSize + 1, mib - 1, 5*mib + 3, 17 * mib}).Draw(t, "size")
 		c := hubtest.Pattern(uint64(i), size)
 		w.contents = append(w.contents, c)
-		files = append(files, hubtest.File{Path: fmt.Sprintf("m-0000%d-of-00002.gguf", i+1), Content: c, LFS: true})
+		files = append(files, hubtest.File{Path: fmt.Sprintf("m-0000%d-of-00003.gguf", i+1), Content: c, LFS: true})
 	}
 	w.rig.t = t
 	w.view = w.rig.view("org/model", files...)
@@ -166,6 +178,51 @@ func (w *world) restart(t *rapid.T) {
 	w.start()
 }
 
+// crash is a kill in the middle of reads: what was on its way is lost, and what
+// the next daemon believes of the rest has to be so.
+func (w *world) crash(t *rapid.T) {
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	for range min(len(w.readers), 4) {
+		i := rapid.IntRange(0, len(w.readers)-1).Draw(t, "reader")
+		rd, c := w.readers[i], w.contents[w.of[i]]
+		off := rapid.Int64Range(0, c.Size()).Draw(t, "off")
+		wg.Go(func() {
+			if err := w.read(rd, c, off, 5*mib, false); err != nil && !model.IsKind(err, model.Unavailable) {
+				errs <- err
+			}
+		})
+	}
+	<-time.After(time.Duration(rapid.IntRange(0, 2000).Draw(t, "milliseconds")) * time.Millisecond)
+	synctest.Wait()
+	snap := takeSnapshot(t, w.dir)
+	if err := w.f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	close(errs)
+	for err := range errs {
+		t.Fatal(err)
+	}
+	w.closeAll(t)
+	w.stop()
+	snap.restore()
+	w.start()
+	w.seen.crashes++
+	if w.store.Usage().Parts > 0 {
+		w.seen.resumed++
+	}
+}
+
+// pull fetches a whole file, which may take others' place.
+func (w *world) pull(t *rapid.T) {
+	i := rapid.IntRange(0, len(w.contents)-1).Draw(t, "file")
+	err := w.f.Pull(context.Background(), w.view, &w.view.Files[i], nil)
+	if err != nil && !model.IsKind(err, model.NoSpace) && !(w.down && (model.IsKind(err, model.Unavailable) || model.IsKind(err, model.Timeout))) {
+		t.Fatalf("pull: %v", err)
+	}
+}
+
 // evict removes what is complete, as an operator or a full disk does.
 func (w *world) evict(t *rapid.T) {
 	i := rapid.IntRange(0, len(w.contents)-1).Draw(t, "file")
@@ -198,6 +255,7 @@ func (w *world) end(t *rapid.T) {
 		must(t, rd.Close())
 	}
 	w.closeAll(t)
+	w.seen.evictions += strings.Count(w.log.String(), "msg=evicted")
 	if n := w.f.Stats().Waiting; n != 0 {
 		t.Errorf("%d reads wait when all are done", n)
 	}
