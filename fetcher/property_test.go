@@ -62,7 +62,7 @@ func TestFetcherProperty(t *testing.T) {
 				"open": w.open, "close": w.close, "read": w.reads, "reads": w.reads, "time": w.time,
 				"pull": w.pull, "restart": w.restart, "crash": w.crash, "evict": w.evict, "outage": w.outage,
 			}
-			for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			for range rapid.IntRange(2, 12).Draw(t, "steps") {
 				name := rapid.SampledFrom([]string{"open", "open", "close", "read", "reads", "reads", "time", "pull", "pull", "restart", "crash", "evict", "outage"}).Draw(t, "action")
 				actions[name](t)
 			}
@@ -72,21 +72,26 @@ func TestFetcherProperty(t *testing.T) {
 }
 
 func newWorld(t *rapid.T, seen *sights) *world {
-	budget := rapid.SampledFrom([]int64{0, 3 * mib, 24 * mib, 30 * mib}).Draw(t, "budget")
+	budget := rapid.SampledFrom([]int64{24 * mib, 30 * mib, 3 * mib, 0}).Draw(t, "budget")
 	touched := rapid.Bool().Draw(t, "touched")
 	w := &world{t: t, seen: seen}
 	w.rig = newRig(t, inMemory, withMaxSize(budget), withConfig(func(c *Config) { c.Touched = touched }))
 	w.hub.SetLatency(time.Duration(rapid.IntRange(0, 80).Draw(t, "latency")) * time.Millisecond)
 	w.hub.SetConnRate(rapid.SampledFrom([]int64{0, 2 * mib, 20 * mib}).Draw(t, "rate"), hubtest.AtCDN)
 	var files []hubtest.File
-	for i := range rapid.IntRange(1, 3).Draw(t, "files") {
-		size := rapid.SampledFrom([]int64{21*mib + 777, 0, 1, blockSize, blockSize + 1, mib - 1, 5*mib + 3, 17 * mib}).Draw(t, "size")
+	sizes := rapid.OneOf(rapid.SampledFrom([]int64{21*mib + 777, 17 * mib}), rapid.SampledFrom([]int64{0, 1, blockSize, blockSize + 1, mib - 1, 5*mib + 3}))
+	for i := range rapid.SampledFrom([]int{3, 2, 1}).Draw(t, "files") {
+		size := sizes.Draw(t, "size")
 		c := hubtest.Pattern(uint64(i), size)
 		w.contents = append(w.contents, c)
 		files = append(files, hubtest.File{Path: fmt.Sprintf("m-0000%d-of-00003.gguf", i+1), Content: c, LFS: true})
 	}
 	w.rig.t = t
 	w.view = w.rig.view("org/model", files...)
+	if budget > 12*mib && rapid.Bool().Draw(t, "something that may go") {
+		v := w.rig.view("org/old", hubtest.File{Path: "old.gguf", Content: hubtest.Pattern(99, 12*mib), LFS: true})
+		must(t, w.f.Pull(context.Background(), v, &v.Files[0], nil))
+	}
 	name := rapid.SampledFrom([]string{"nothing", "cut", "clean", "short", "stall", "hang", "503", "range", "drip"}).Draw(t, "fault")
 	w.hub.Fault(atCDN, hubtest.Chance(0.15, 7), passing[name](1))
 	return w
