@@ -47,7 +47,7 @@ func newAsker(s Source, r *Resolver) *asker {
 		src: s, id: s.ID(), kind: s.Kind(), records: r.records,
 		slots: make(chan struct{}, maxQuestions), slotWait: r.cfg.LookupTimeout,
 		listings: newListings(r.owner, s.Kind()), names: newNames(r.owner),
-		judge: newJudge(s, r.owner, r.cfg.Filter),
+		judge: newJudge(s.List, r.owner, r.cfg.Filter),
 	}
 	log := r.log.With("source", a.id)
 	a.breaker = newBreaker(a.kind, func(from, to string) { log.Warn("source changed state", "from", from, "to", to) })

@@ -46,8 +46,8 @@ func (a *asker) enumerate() look[named] {
 // Entries lists the root ("") or a namespace: the names that trees and routers
 // state, those that the operator configured, and those that are recorded, less
 // the models that Config.Filter says don't run here. Which these are of a tree
-// is decided within a tenth of a second; what is not decided then is listed,
-// and decided behind. It asks nobody for an entry of it, and
+// or of the records is decided within a tenth of a second; what is not decided
+// then is listed, and decided behind. It asks nobody for an entry of it, and
 // waits no longer than Config.LookupTimeout; what a source said last stands
 // for what it does not say in time. The entries are sorted by name; the error
 // is NotFound for a dir that no namespace can be, Interrupted if ctx ended.
@@ -81,6 +81,9 @@ func (r *Resolver) entries(ctx context.Context, dir string, runs filter) ([]mode
 		if round := a.decide(found, runs); round != nil {
 			rounds = append(rounds, round)
 		}
+	}
+	if round := r.decideRecords(runs); round != nil {
+		rounds = append(rounds, round)
 	}
 	awaitRounds(ctx, rounds, min(deciding, time.Until(began.Add(decidedBy))))
 	for i, a := range r.askers {
@@ -191,7 +194,7 @@ func (g *gathering) addRecords(told map[string]bool) {
 		if err != nil || gone || told[h.Source] && h.Kind != model.Hub || !g.r.confine.allows(n, h.Source, h.Kind) {
 			continue
 		}
-		shown := g.r.records.shows(n, g.runs)
+		shown := g.r.showsRecord(n, g.runs)
 		n.Quant = ""
 		if !shown {
 			continue

@@ -21,6 +21,7 @@ type record struct {
 	Revision string `json:",omitempty"`
 	ModTime  time.Time
 	Tags     []string       `json:",omitempty"`
+	Traits   model.Traits   `json:",omitzero"`
 	Stored   bool           // bytes of it are in the backing dir
 	Whole    bool           // Files is the listing; else it was too long
 	Files    []recordedFile `json:",omitempty"`
@@ -43,7 +44,7 @@ type recordedFile struct {
 }
 
 func newRecord(m *model.Model) *record {
-	rec := &record{Source: m.Source, Kind: m.Kind, Model: m.Name, Revision: m.Revision, ModTime: m.ModTime, Tags: m.Tags, of: m}
+	rec := &record{Source: m.Source, Kind: m.Kind, Model: m.Name, Revision: m.Revision, ModTime: m.ModTime, Tags: m.Tags, Traits: m.Traits, of: m}
 	if len(m.Files) > maxRecordedFiles {
 		return rec
 	}
@@ -86,7 +87,7 @@ func (rec *record) model() *model.Model {
 	if rec.of != nil {
 		return rec.of
 	}
-	m := &model.Model{Name: rec.Model, Source: rec.Source, Kind: rec.Kind, Revision: rec.Revision, ModTime: rec.ModTime, Tags: rec.Tags}
+	m := &model.Model{Name: rec.Model, Source: rec.Source, Kind: rec.Kind, Revision: rec.Revision, ModTime: rec.ModTime, Tags: rec.Tags, Traits: rec.Traits}
 	files := make([]model.File, len(rec.Files))
 	for i, f := range rec.Files {
 		if f.Key.Once() {
@@ -103,7 +104,7 @@ func (rec *record) equal(b *record) bool {
 	if rec.of != nil && rec.of == b.of {
 		return true
 	}
-	return rec.sameModel(b) && rec.Whole == b.Whole && rec.ModTime.Equal(b.ModTime) && slices.EqualFunc(rec.Files, b.Files, recordedFile.equal)
+	return rec.sameModel(b) && rec.Whole == b.Whole && rec.ModTime.Equal(b.ModTime) && rec.Traits == b.Traits && slices.EqualFunc(rec.Files, b.Files, recordedFile.equal)
 }
 
 // sameModel reports whether two records are of one model at one revision.

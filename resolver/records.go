@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 	"strings"
@@ -131,6 +132,41 @@ func (r *records) get(id string) *record {
 	r.loaded[id] = rec
 	r.unloadLocked(id)
 	return rec
+}
+
+// inMemory is the record of n's own, if it is held with its listing, else nil.
+func (r *records) inMemory(n model.Name) *record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loaded[nameID(n)]
+}
+
+// unloaded are the names whose listings are on disk only.
+func (r *records) unloaded() []model.Found {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []model.Found
+	for id, h := range r.index {
+		if r.loaded[id] == nil && !h.Pin && !h.Kind.InPlace() {
+			list = append(list, model.Found{Kind: model.ModelDir, Name: h.Name, ModTime: h.At})
+		}
+	}
+	return list
+}
+
+// read is the recorded listing of n. Other than get it does not keep it.
+func (r *records) read(_ context.Context, n model.Name, _ model.Found) (*model.Model, error) {
+	rec := r.inMemory(n)
+	if rec == nil && r.facts != nil {
+		rec = &record{}
+		if _, err := r.facts.Get(nameID(n), rec); err != nil {
+			return nil, err
+		}
+	}
+	if rec == nil || !rec.usable() {
+		return nil, model.Errorf(model.NotFound, "nothing is recorded that could be listed of %s", n)
+	}
+	return rec.model(), nil
 }
 
 // unloadLocked lets go of listings that are safe on disk.

@@ -102,13 +102,14 @@ var defaultQuants = []string{"Q4_K_M", "Q8_0"}
 
 // A Resolver finds models by name. It is safe for concurrent use.
 type Resolver struct {
-	cfg     Config
-	log     *slog.Logger
-	owner   *owner
-	askers  []*asker // in the order in which they are believed
-	confine confinement
-	records *records
-	share   share
+	cfg      Config
+	log      *slog.Logger
+	owner    *owner
+	askers   []*asker // in the order in which they are believed
+	confine  confinement
+	records  *records
+	recorded *judge // of the records
+	share    share
 }
 
 // New makes a resolver. It asks no source; it reads the index of its records
@@ -122,6 +123,7 @@ func New(cfg Config) *Resolver {
 	}
 	r.confine = newConfinement(cfg.Confine)
 	r.records = newRecords(cfg.Facts, cfg.Log)
+	r.recorded = newJudge(r.records.read, r.owner, cfg.Filter)
 	r.owner.start(r.records.write)
 	for _, s := range cfg.Sources {
 		r.askers = append(r.askers, newAsker(s, r))

@@ -41,10 +41,10 @@ func (f filter) of(m *model.Model, quant string) Filtered {
 	return f(m, quant)
 }
 
-// A judge remembers which models of one tree run here. Models are decided by
-// their listings, behind, one after the other.
+// A judge remembers which models of one tree, or of the records, run here.
+// Models are decided by their listings, behind, one after the other.
 type judge struct {
-	src   Source
+	list  func(ctx context.Context, n model.Name, f model.Found) (*model.Model, error)
 	owner *owner
 	runs  filter
 
@@ -59,12 +59,11 @@ type decision struct {
 	runs    bool
 }
 
-func newJudge(src Source, o *owner, f filter) *judge {
-	return &judge{src: src, owner: o, runs: f, decided: make(map[string]decision)}
+func newJudge(list func(context.Context, model.Name, model.Found) (*model.Model, error), o *owner, f filter) *judge {
+	return &judge{list: list, owner: o, runs: f, decided: make(map[string]decision)}
 }
 
-// begin starts to decide what is not decided of all that the tree lists, and
-// returns what to wait for; nil: nothing. It does not wait.
+// begin starts to decide what is not decided of all that is there, and returns what to wait for; nil: nothing. It does not wait.
 func (j *judge) begin(found []model.Found) <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -133,7 +132,7 @@ func (j *judge) decideOne(ctx context.Context, n model.Name, f model.Found) (run
 	}()
 	ctx, cancel := context.WithTimeout(ctx, asking)
 	defer cancel()
-	m, err := j.src.List(ctx, n, f)
+	m, err := j.list(ctx, n, f)
 	return err != nil || m == nil || j.runs(m, "").Runs
 }
 
@@ -186,16 +185,25 @@ func (a *asker) shows(n model.Name, f model.Found, runs filter) bool {
 	return !ok || got.err != nil || got.model == nil || runs(got.model, n.Quant).Runs
 }
 
-// shows reports whether a listing has the model of a record: not if what is
-// in memory of it says that nothing of it runs here.
-func (r *records) shows(n model.Name, runs filter) bool {
+// decideRecords has the records decided that are on disk only, and returns
+// what to wait for; nil: nothing.
+func (r *Resolver) decideRecords(runs filter) <-chan struct{} {
+	if runs == nil {
+		return nil
+	}
+	return r.recorded.begin(r.records.unloaded())
+}
+
+// showsRecord reports whether a listing has the model of a record. One that is
+// in memory tells; of the others the judge knows.
+func (r *Resolver) showsRecord(n model.Name, runs filter) bool {
 	if runs == nil {
 		return true
 	}
-	r.mu.Lock()
-	rec := r.loaded[nameID(n)]
-	r.mu.Unlock()
-	return rec == nil || !rec.usable() || runs(rec.model(), n.Quant).Runs
+	if rec := r.records.inMemory(n); rec != nil {
+		return !rec.usable() || runs(rec.model(), n.Quant).Runs
+	}
+	return r.recorded.shows(model.Found{Name: n.String()})
 }
 
 // Unfiltered are the names of a Resolver with everything listed, whatever

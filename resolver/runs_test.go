@@ -105,6 +105,26 @@ func TestExplainSaysWhyItIsNotListed(t *testing.T) {
 	})
 }
 
+// What is recorded on disk of a model decides after a restart, too, with what
+// the source said of it.
+func TestWhatIsRecordedDoesNotRunAfterARestart(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		byTraits := func(m *model.Model, _ string) Filtered { return Filtered{Runs: m.Traits.Scheme != "awq"} }
+		w.hub.add("org/a", "x=1").Traits.Scheme = "awq"
+		w.hub.add("org/b", "x=1").Traits.Scheme = "gptq"
+		w.Stored("org/a", w.mustView("org/a").Model)
+		w.Stored("org/b", w.mustView("org/b").Model)
+		for range 2 {
+			w.restart(Config{Sources: []Source{w.local}, Filter: byTraits})
+			w.expectList("org", "b model "+w.hub.id+"?")
+		}
+		if v := w.mustView("org/a"); v.Traits.Scheme != "awq" { // by name it opens
+			t.Errorf("traits: %+v", v.Traits)
+		}
+		w.expectList("org", "b model "+w.hub.id+"?")
+	})
+}
+
 // A tree whose models take long to look at is listed as it is, and the next
 // listing knows.
 func TestUndecidedIsListed(t *testing.T) {

@@ -117,6 +117,7 @@ func (f *filter) hash(m *model.Model) uint64 {
 		write(t)
 	}
 	write(m.Revision)
+	maphash.WriteComparable(&h, m.Traits)
 	for i := range m.Files {
 		write(m.Files[i].Path)
 		maphash.WriteComparable(&h, m.Files[i].Size)

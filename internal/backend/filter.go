@@ -25,7 +25,7 @@ type Shown struct {
 // What is left must be loadable: where it would be only broken sets, nothing
 // is hidden.
 func (r *Rules) Filter(sel Selection, s format.Summary) Shown {
-	if sel.All || len(s.Artifacts) == 0 {
+	if sel.All || !s.HasWeights() { // a projector alone is nothing that runs, or does not
 		return Shown{Model: true}
 	}
 	results := make([]Result, len(s.Artifacts))
@@ -36,8 +36,8 @@ func (r *Rules) Filter(sel Selection, s format.Summary) Shown {
 	for i := range s.Artifacts {
 		hidden[i] = results[i].Verdict == No || results[i].Spare && hasBetter(s.Artifacts, results, i)
 	}
-	shown := Shown{Model: !s.HasWeights()}
-	loadable := !s.HasWeights()
+	var shown Shown
+	loadable := false
 	for i, a := range s.Artifacts {
 		if !hidden[i] && a.Role == format.Weights {
 			shown.Model = true

@@ -86,6 +86,7 @@ func TestFilter(t *testing.T) {
 			why: "nothing of it runs on cuda: mlx needs metal or cpu"},
 		{name: "a projector alone is no model", sel: only(Vulkan), files: "model.safetensors mmproj-F16.gguf config.json",
 			why: "nothing of it runs on vulkan: safetensors needs cuda or rocm or metal or intel or neuron or tpu or cpu"},
+		{name: "nothing but a projector: shown", sel: only(DirectML), files: "mmproj-F16.gguf README.md", model: true},
 		{name: "no weights that anyone knows: shown", sel: only(CUDA), files: "README.md data.parquet", model: true},
 		{name: "empty: shown", sel: only(CUDA), model: true},
 		{name: "what is left must be whole", sel: only(Vulkan), files: "model.safetensors a-00001-of-00002.gguf", model: true},
@@ -196,7 +197,7 @@ func TestFilterByConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := format.Of(m, format.Hints{Configs: map[string]*format.Config{".": c}})
+		s := format.Of(m, format.Hints{Configs: map[string]*model.Traits{".": c}})
 		if got := rulesOf(t).Filter(only(Metal), s); got.Model != tt.model {
 			t.Errorf("%s on metal: %+v", tt.config, got)
 		}

@@ -40,6 +40,7 @@ var matrix = []struct {
 	{"acme/a", "eetq", "model.safetensors", "Y?-------"},
 	{"acme/a", "higgs", "model.safetensors", "Y?-------"},
 	{"acme/a", "vptq", "model.safetensors", "Y?-------"},
+	{"acme/a", "fbgemm-fp8", "model.safetensors", "Y?-------"},
 	{"turboderp/a-exl2", "", "output.safetensors", "Y--------"},
 	{"acme/a", "exl3", "model.safetensors", "Y--------"},
 	{"acme/a", "hqq", "model.safetensors", "Yy---Yy--"},
@@ -69,6 +70,55 @@ var matrix = []struct {
 	{"ggerganov/whisper.cpp", "", "ggml-base.en.bin", "?????????"},
 	{"acme/a", "", "model.nemo", "?????????"},
 	{"acme/a", "spqr", "model.safetensors", "???--????"},
+}
+
+// configs are what the Hub states of repositories whose names and tags say
+// nothing, and the cells of the matrix that this decides.
+var configs = []struct{ config, cells string }{
+	{`{"model_type":"llama","architectures":["LlamaForCausalLM"]}`, "YYY--YYYY"},
+	{`{"quantization":{"group_size":64,"bits":4}}`, "--Y--y---"},
+	{`{"quantization_config":{"quant_method":"gptq","bits":4}}`, "Yy---yy--"},
+	{`{"quantization_config":{"quant_method":"awq","bits":4}}`, "Yy---yY--"},
+	{`{"quantization_config":{"quant_method":"bitsandbytes","load_in_4bit":true}}`, "Yy---yy--"},
+	{`{"quantization_config":{"load_in_8bit":true}}`, "Yy---yy--"},
+	{`{"quantization_config":{"quant_method":"fp8"}}`, "Yy-----y-"},
+	{`{"quantization_config":{"quant_method":"compressed-tensors","format":"float-quantized"}}`, "Yy-----y-"},
+	{`{"quantization_config":{"quant_method":"compressed-tensors","format":"int-quantized"}}`, "Y----Y--y"},
+	{`{"compression_config":{"quant_method":"compressed-tensors","format":"int-quantized"}}`, "Y----Y--y"},
+	{`{"quantization_config":{"quant_method":"compressed-tensors","format":"nvfp4-pack-quantized"}}`, "Y-?--????"},
+	{`{"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP4"}}`, "Y-?--????"},
+	{`{"quantization_config":{"quant_method":"mxfp4"}}`, "Yy?--????"},
+	{`{"quantization_config":{"quant_method":"aqlm"}}`, "Y?---y---"},
+	{`{"quantization_config":{"quant_method":"eetq"}}`, "Y?-------"},
+	{`{"quantization_config":{"quant_method":"higgs"}}`, "Y?-------"},
+	{`{"quantization_config":{"quant_method":"vptq"}}`, "Y?-------"},
+	{`{"quantization_config":{"quant_method":"fbgemm_fp8"}}`, "Y?-------"},
+	{`{"quantization_config":{"quant_method":"exl2","bits":2.25}}`, "Y--------"},
+	{`{"quantization_config":{"quant_method":"exl3","bits":3.5}}`, "Y--------"},
+	{`{"quantization_config":{"quant_method":"hqq"}}`, "Yy---Yy--"},
+	{`{"quantization_config":{"quant_method":"quanto"}}`, "Yyy--Yy--"},
+	{`{"quantization_config":{"quant_method":"torchao"}}`, "Yy---Yy--"},
+	{`{"quantization_config":{"quant_method":"quark"}}`, "yY---y---"},
+	{`{"quantization_config":{"quant_method":"of-tomorrow"}}`, "???--????"},
+}
+
+func TestMatrixByConfig(t *testing.T) {
+	r := rulesOf(t)
+	for _, tt := range configs {
+		traits, err := format.ParseConfig([]byte(tt.config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := repo("acme/a", nil, "model.safetensors")
+		m.Traits = *traits
+		got := ""
+		for _, b := range columns {
+			got += cellOf(r.Runs(only(b), format.Of(m, format.Hints{}).Artifacts[0]))
+		}
+		if got != tt.cells {
+			t.Errorf("%s:\n got %s\nwant %s", tt.config, got, tt.cells)
+		}
+	}
 }
 
 func TestMatrix(t *testing.T) {

@@ -13,16 +13,6 @@ import (
 // maxConfig bounds a config file; those of the largest models have some 300 KB.
 const maxConfig = 4 << 20
 
-// A Config is what config.json, and the quantisation files beside it, say of
-// the weights in their directory and below.
-type Config struct {
-	Architecture string  // model_type, else the first of architectures; "" for none
-	Dtype        string  // "bfloat16"; "" where it is not stated
-	Scheme       string  // as in Artifact; "" for not quantised
-	Bits         float64 // of quantised weights (exl2 has fractions); 0 where they are not stated
-	MLX          bool    // MLX wrote it
-}
-
 // configJSON are the fields that matter of config.json, quantize_config.json
 // (GPTQ), quant_config.json (AWQ) and hf_quant_config.json (ModelOpt).
 type configJSON struct {
@@ -44,15 +34,16 @@ type quantJSON struct {
 	Load8  bool            `json:"load_in_8bit"`
 }
 
-// ParseConfig reads config.json. The error is of kind Invalid.
-func ParseConfig(raw []byte) (*Config, error) {
+// ParseConfig reads config.json, or what the Hub copies of it: what it says of
+// the weights in its directory and below. The error is of kind Invalid.
+func ParseConfig(raw []byte) (*model.Traits, error) {
 	var j configJSON
 	if err := unmarshal(raw, &j); err != nil {
 		return nil, err
 	}
-	c := &Config{Architecture: word(j.ModelType), Dtype: text(j.Dtype)}
+	c := &model.Traits{Architecture: Word(j.ModelType), Dtype: text(j.Dtype)}
 	if c.Architecture == "" && len(j.Architectures) > 0 {
-		c.Architecture = word(j.Architectures[0])
+		c.Architecture = Word(j.Architectures[0])
 	}
 	if c.Dtype == "" {
 		c.Dtype = text(j.TorchDtype)
@@ -73,9 +64,9 @@ func ParseConfig(raw []byte) (*Config, error) {
 // them, and whose scheme that is where they don't say it.
 var quantFiles = map[string]string{"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 
-// ParseQuantConfig reads one of the files that state quantisation outside
+// parseQuantConfig reads one of the files that state quantisation outside
 // config.json, into c. The error is of kind Invalid; c is unchanged then.
-func (c *Config) ParseQuantConfig(name string, raw []byte) error {
+func parseQuantConfig(c *model.Traits, name string, raw []byte) error {
 	var top struct {
 		quantJSON
 		ModelOpt *quantJSON `json:"quantization"`
@@ -111,11 +102,12 @@ func text(raw json.RawMessage) string {
 	if json.Unmarshal(raw, &s) != nil {
 		return ""
 	}
-	return word(strings.TrimPrefix(s, "torch."))
+	return Word(strings.TrimPrefix(s, "torch."))
 }
 
-// word keeps texts that are short and may be shown on a terminal.
-func word(s string) string {
+// Word keeps texts that are short and may be shown on a terminal; "" for
+// others.
+func Word(s string) string {
 	if len(s) > 64 {
 		return ""
 	}
@@ -156,12 +148,15 @@ func schemeOf(method string) string {
 	if s := schemes[method]; s != "" {
 		return s
 	}
-	return word(method)
+	return Word(method)
 }
+
+// isContainer reports whether a scheme is a way to write down several.
+func isContainer(scheme string) bool { return scheme == "compressed-tensors" || scheme == "modelopt" }
 
 // refine tells apart the schemes that one container format holds.
 func refine(scheme string, words []string) string {
-	if scheme != "compressed-tensors" && scheme != "modelopt" {
+	if !isContainer(scheme) {
 		return scheme
 	}
 	for _, w := range []struct{ word, scheme string }{{"nvfp4", "nvfp4"}, {"mxfp4", "mxfp4"}, {"float", "fp8"}, {"fp8", "fp8"}, {"int", "int8"},

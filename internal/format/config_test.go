@@ -14,28 +14,28 @@ import (
 func TestParseConfig(t *testing.T) {
 	for _, tt := range []struct {
 		name, json string
-		want       Config
+		want       model.Traits
 	}{
-		{"plain", `{"architectures":["LlamaForCausalLM"],"model_type":"llama","torch_dtype":"bfloat16"}`, Config{Architecture: "llama", Dtype: "bfloat16"}},
-		{"architectures only, new dtype", `{"architectures":["X"],"dtype":"torch.float16"}`, Config{Architecture: "X", Dtype: "float16"}},
-		{"gptq", `{"quantization_config":{"quant_method":"gptq","bits":4}}`, Config{Scheme: "gptq", Bits: 4}},
-		{"exl2", `{"quantization_config":{"quant_method":"exl2","bits":2.25}}`, Config{Scheme: "exl2", Bits: 2.25}},
-		{"bits as text", `{"quantization_config":{"quant_method":"awq","bits":"4"}}`, Config{Scheme: "awq", Bits: 4}},
-		{"bits that are none", `{"quantization_config":{"quant_method":"awq","bits":[4]}}`, Config{Scheme: "awq"}},
-		{"bitsandbytes without method", `{"quantization_config":{"load_in_4bit":true}}`, Config{Scheme: "bitsandbytes", Bits: 4}},
-		{"fp8", `{"quantization_config":{"quant_method":"fp8"}}`, Config{Scheme: "fp8"}},
-		{"fbgemm", `{"quantization_config":{"quant_method":"fbgemm_fp8"}}`, Config{Scheme: "fbgemm"}},
-		{"compressed fp8", `{"quantization_config":{"quant_method":"compressed-tensors","format":"float-quantized"}}`, Config{Scheme: "fp8"}},
-		{"compressed int8", `{"quantization_config":{"quant_method":"compressed-tensors","format":"int-quantized"}}`, Config{Scheme: "int8"}},
-		{"compressed nvfp4", `{"quantization_config":{"quant_method":"compressed-tensors","format":"nvfp4-pack-quantized"}}`, Config{Scheme: "nvfp4"}},
-		{"compressed int4", `{"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"}}`, Config{Scheme: "compressed-tensors"}},
-		{"old compressed", `{"compression_config":{"quant_method":"compressed-tensors","format":"float-quantized"}}`, Config{Scheme: "fp8"}},
-		{"modelopt", `{"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP4"}}`, Config{Scheme: "nvfp4"}},
-		{"mxfp4", `{"quantization_config":{"quant_method":"mxfp4"}}`, Config{Scheme: "mxfp4"}},
-		{"MLX", `{"quantization":{"group_size":64,"bits":4}}`, Config{Scheme: "mlx", Bits: 4, MLX: true}},
-		{"new MLX", `{"quantization":{"group_size":64,"bits":4},"quantization_config":{"group_size":64,"bits":4}}`, Config{Scheme: "mlx", Bits: 4, MLX: true}},
-		{"a method that nobody knows", `{"quantization_config":{"quant_method":"Foo"}}`, Config{Scheme: "foo"}},
-		{"hostile texts", `{"model_type":"\u001b[2J","dtype":{"a":1},"quantization_config":{"quant_method":"a\u0007"}}`, Config{}},
+		{"plain", `{"architectures":["LlamaForCausalLM"],"model_type":"llama","torch_dtype":"bfloat16"}`, model.Traits{Architecture: "llama", Dtype: "bfloat16"}},
+		{"architectures only, new dtype", `{"architectures":["X"],"dtype":"torch.float16"}`, model.Traits{Architecture: "X", Dtype: "float16"}},
+		{"gptq", `{"quantization_config":{"quant_method":"gptq","bits":4}}`, model.Traits{Scheme: "gptq", Bits: 4}},
+		{"exl2", `{"quantization_config":{"quant_method":"exl2","bits":2.25}}`, model.Traits{Scheme: "exl2", Bits: 2.25}},
+		{"bits as text", `{"quantization_config":{"quant_method":"awq","bits":"4"}}`, model.Traits{Scheme: "awq", Bits: 4}},
+		{"bits that are none", `{"quantization_config":{"quant_method":"awq","bits":[4]}}`, model.Traits{Scheme: "awq"}},
+		{"bitsandbytes without method", `{"quantization_config":{"load_in_4bit":true}}`, model.Traits{Scheme: "bitsandbytes", Bits: 4}},
+		{"fp8", `{"quantization_config":{"quant_method":"fp8"}}`, model.Traits{Scheme: "fp8"}},
+		{"fbgemm", `{"quantization_config":{"quant_method":"fbgemm_fp8"}}`, model.Traits{Scheme: "fbgemm"}},
+		{"compressed fp8", `{"quantization_config":{"quant_method":"compressed-tensors","format":"float-quantized"}}`, model.Traits{Scheme: "fp8"}},
+		{"compressed int8", `{"quantization_config":{"quant_method":"compressed-tensors","format":"int-quantized"}}`, model.Traits{Scheme: "int8"}},
+		{"compressed nvfp4", `{"quantization_config":{"quant_method":"compressed-tensors","format":"nvfp4-pack-quantized"}}`, model.Traits{Scheme: "nvfp4"}},
+		{"compressed int4", `{"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"}}`, model.Traits{Scheme: "compressed-tensors"}},
+		{"old compressed", `{"compression_config":{"quant_method":"compressed-tensors","format":"float-quantized"}}`, model.Traits{Scheme: "fp8"}},
+		{"modelopt", `{"quantization_config":{"quant_method":"modelopt","quant_algo":"NVFP4"}}`, model.Traits{Scheme: "nvfp4"}},
+		{"mxfp4", `{"quantization_config":{"quant_method":"mxfp4"}}`, model.Traits{Scheme: "mxfp4"}},
+		{"MLX", `{"quantization":{"group_size":64,"bits":4}}`, model.Traits{Scheme: "mlx", Bits: 4, MLX: true}},
+		{"new MLX", `{"quantization":{"group_size":64,"bits":4},"quantization_config":{"group_size":64,"bits":4}}`, model.Traits{Scheme: "mlx", Bits: 4, MLX: true}},
+		{"a method that nobody knows", `{"quantization_config":{"quant_method":"Foo"}}`, model.Traits{Scheme: "foo"}},
+		{"hostile texts", `{"model_type":"\u001b[2J","dtype":{"a":1},"quantization_config":{"quant_method":"a\u0007"}}`, model.Traits{}},
 	} {
 		got, err := ParseConfig([]byte(tt.json))
 		if err != nil {

@@ -1,7 +1,9 @@
 package format
 
 import (
+	"cmp"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,10 +19,11 @@ type evidence struct {
 	dtype  string
 }
 
-// gather collects what tags, file names and the model's name say.
+// gather collects what the source, tags, file names and the model's name say.
 func gather(m *model.Model) evidence {
-	var ev evidence
 	words := nameWords(m.Name)
+	ev := evidence{scheme: m.Traits.Scheme, bits: m.Traits.Bits, dtype: m.Traits.Dtype}
+	ev.mlx = m.Traits.MLX || strings.EqualFold(m.Traits.Library, "mlx")
 	for _, f := range m.Files {
 		if s := quantFiles[f.Path]; s != "" {
 			ev.marker = s
@@ -40,8 +43,9 @@ func gather(m *model.Model) evidence {
 	return ev
 }
 
-// tags takes the scheme that the Hub copies from the config. Two that differ
-// say nothing, unless one is only the container of the other.
+// tags takes the scheme that the Hub copies from the config, where the config
+// is not at hand. Two that differ say nothing, unless one is only the container
+// of the other.
 func (ev *evidence) tags(tags, words []string) {
 	var found []string
 	container := ""
@@ -50,20 +54,22 @@ func (ev *evidence) tags(tags, words []string) {
 		switch s := schemes[t]; {
 		case t == "mlx":
 			ev.mlx = true
-		case s == "compressed-tensors" || s == "modelopt":
+		case isContainer(s):
 			container = s
-		case s != "":
+		case s != "" && !slices.Contains(found, s):
 			found = append(found, s)
 		}
-		if n, ok := strings.CutSuffix(t, "-bit"); ok {
+		if n, ok := strings.CutSuffix(t, "-bit"); ok && ev.bits == 0 {
 			ev.bits, _ = strconv.ParseFloat(n, 64)
 		}
 	}
+	stated := cmp.Or(ev.scheme, container)
 	switch {
+	case ev.scheme != "" && !isContainer(ev.scheme): // the source has read it
 	case len(found) == 1:
 		ev.scheme = found[0]
-	case len(found) == 0 && container != "":
-		ev.scheme = refine(container, words)
+	case len(found) == 0 && stated != "":
+		ev.scheme = refine(stated, words)
 	}
 }
 
@@ -83,12 +89,19 @@ func (ev *evidence) name(name string, words []string) {
 	}
 }
 
-// evidence is what the config says; only what it can't say is taken from the
-// words of tags and name.
-func (c *Config) evidence(words evidence) evidence {
+// configured is what a config says that was read; only what it can't say is
+// taken from the words of tags and name: a quantisation file beside it, and
+// ExLlama's old models, whose config is the original's.
+func configured(c *model.Traits, words evidence) evidence {
 	ev := evidence{scheme: c.Scheme, bits: c.Bits, mlx: c.MLX || words.mlx, dtype: c.Dtype}
-	if ev.scheme == "" && !ev.mlx {
+	switch {
+	case ev.mlx && ev.bits > 0:
+		ev.scheme = "mlx" // newer MLX copies its block to quantization_config, without a method
+	case ev.scheme == "" && !ev.mlx:
 		ev.scheme = words.marker
+		if ev.scheme == "" && strings.HasPrefix(words.scheme, "exl") {
+			ev.scheme, ev.bits = words.scheme, words.bits
+		}
 	}
 	return ev
 }

@@ -8,7 +8,8 @@
 //     I/O: a model that has to be fetched is described without fetching.
 //  2. What is not evident is "": a scheme of quantisation is stated only where
 //     a config, a tag, or a word of the model's name that means nothing else
-//     says so. A config outranks tags, tags outrank names.
+//     says so. A config that was read here outranks what the source says of
+//     it, that outranks tags, tags outrank names.
 //  3. A file is in at most one artifact, and text that engines read beside the
 //     weights (configs, tokenizers, licences) is in none.
 //  4. Headers come from strangers: every count in them is bounded before it is
@@ -19,7 +20,9 @@ package format
 
 import (
 	"cmp"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"modelfs/internal/model"
@@ -117,7 +120,8 @@ func (s Summary) HasWeights() bool {
 	return slices.ContainsFunc(s.Artifacts, func(a Artifact) bool { return a.Role == Weights })
 }
 
-// Of describes a model. h is what was read of it, and may be zero.
+// Of describes a model by its listing and by what its source says of it. h is
+// what was read of its files, and may be zero.
 func Of(m *model.Model, h Hints) Summary {
 	g := newGrouper(m, h)
 	for i := range m.Files {
@@ -125,12 +129,30 @@ func Of(m *model.Model, h Hints) Summary {
 	}
 	s := Summary{Artifacts: g.artifacts(), Size: totalSize(m.Files)}
 	s.Formats, s.Quants = formats(s.Artifacts), quants(s.Artifacts)
-	s.Architecture = h.architecture()
-	s.Parameters = cmp.Or(h.sizeLabel(), SizeLabel(m.Name))
-	if s.Parameters == "" {
-		s.Parameters = sizeOfFirst(s.Artifacts)
+	s.Architecture = cmp.Or(h.architecture(), Word(m.Traits.Architecture))
+	s.Parameters = cmp.Or(h.sizeLabel(), SizeLabel(m.Name), sizeOfFirst(s.Artifacts))
+	if s.Parameters == "" && m.Traits.Scheme == "" { // packed weights are counted in words, not in weights
+		s.Parameters = countLabel(m.Traits.Parameters)
 	}
 	return s
+}
+
+// countLabel writes a number of parameters as names do: "8B", "1.5B", "137M";
+// "" for less than a million.
+func countLabel(n int64) string {
+	for _, unit := range []struct {
+		size int64
+		name string
+	}{{1e9, "B"}, {1e6, "M"}} {
+		if n >= unit.size {
+			tenths := math.Round(float64(n) / float64(unit.size) * 10)
+			if tenths >= 100 {
+				tenths = math.Round(tenths/10) * 10
+			}
+			return strconv.FormatFloat(tenths/10, 'f', -1, 64) + unit.name
+		}
+	}
+	return ""
 }
 
 // OtherQuants are the weights that `:quant` leaves out of a listing: where a

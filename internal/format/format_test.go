@@ -52,6 +52,7 @@ func TestArtifacts(t *testing.T) {
 
 		{name: "tag", tags: "safetensors gptq 4-bit", files: "model.safetensors", want: []string{`safetensors/gptq "gptq 4-bit": model.safetensors`}},
 		{name: "tag, upper case", tags: "AWQ", files: "model.safetensors", want: []string{`safetensors/awq "awq": model.safetensors`}},
+		{name: "one scheme by two words", tags: "gptq marlin", files: "model.safetensors", want: []string{`safetensors/gptq "gptq": model.safetensors`}},
 		{name: "tags that differ say nothing", tags: "gptq awq", files: "model.safetensors", want: []string{`safetensors: model.safetensors`}},
 		{name: "container and content", tags: "compressed-tensors fp8", files: "model.safetensors", want: []string{`safetensors/fp8 "fp8": model.safetensors`}},
 		{name: "container, the name says what", model: "RedHatAI/Llama-3-8B-NVFP4", tags: "compressed-tensors", files: "model.safetensors",
@@ -73,6 +74,52 @@ func TestArtifacts(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// What the source says of the config outranks tags and names; headers and
+// configs that were read here outrank it.
+func TestTraits(t *testing.T) {
+	for _, tt := range []struct {
+		name, model, tags string
+		traits            model.Traits
+		h                 Hints
+		want              string // the artifact
+		arch, size        string
+	}{
+		{name: "scheme and architecture", traits: model.Traits{Scheme: "awq", Bits: 4, Architecture: "qwen3"}, want: `safetensors/awq "awq 4-bit"`, arch: "qwen3"},
+		{name: "it outranks tags", tags: "gptq 8-bit", traits: model.Traits{Scheme: "awq", Bits: 4}, want: `safetensors/awq "awq 4-bit"`},
+		{name: "it outranks the name", model: "a/x-GPTQ", traits: model.Traits{Scheme: "bitsandbytes"}, want: `safetensors/bitsandbytes "bitsandbytes"`},
+		{name: "tags say what the container holds", tags: "fp8", traits: model.Traits{Scheme: "compressed-tensors"}, want: `safetensors/fp8 "fp8"`},
+		{name: "the name says it", model: "a/x-NVFP4", traits: model.Traits{Scheme: "modelopt"}, want: `safetensors/nvfp4 "nvfp4"`},
+		{name: "MLX by its library", traits: model.Traits{Library: "MLX", Bits: 6}, want: `mlx/mlx "6-bit"`},
+		{name: "MLX by its config", traits: model.Traits{MLX: true, Scheme: "mlx", Bits: 4}, want: `mlx/mlx "4-bit"`},
+		{name: "MLX, not quantised", traits: model.Traits{Library: "mlx", Dtype: "BF16"}, want: `mlx "bf16"`},
+		{name: "not quantised", traits: model.Traits{Dtype: "F16", Parameters: 1_235_814_400}, want: `safetensors "fp16"`, size: "1.2B"},
+		{name: "the name knows its size", model: "a/x-8B", traits: model.Traits{Parameters: 8_030_261_248}, want: `safetensors`, size: "8B"},
+		{name: "packed weights are not counted", traits: model.Traits{Scheme: "gptq", Parameters: 1e9}, want: `safetensors/gptq "gptq"`},
+		{name: "a config that was read", traits: model.Traits{Scheme: "awq", Bits: 4, Architecture: "llama"},
+			h:    Hints{Configs: map[string]*model.Traits{".": {Scheme: "gptq", Architecture: "qwen3"}}},
+			want: `safetensors/gptq "gptq"`, arch: "qwen3"},
+		{name: "a config that was read, of new MLX", tags: "mlx", h: Hints{Configs: map[string]*model.Traits{".": {Bits: 4}}}, want: `mlx/mlx "4-bit"`},
+		{name: "a config that was read, of old ExLlama", model: "a/x-3.5bpw-exl2", h: Hints{Configs: map[string]*model.Traits{".": {Dtype: "float16"}}},
+			want: `safetensors/exl2 "exl2 3.5-bit"`},
+	} {
+		m := repo(tt.model, split(tt.tags), "model.safetensors")
+		m.Traits = tt.traits
+		s := Of(m, tt.h)
+		if got := lines(s); len(got) != 1 || got[0] != tt.want+": model.safetensors" || s.Architecture != tt.arch || s.Parameters != tt.size {
+			t.Errorf("%s: %q, architecture %q, size %q", tt.name, got, s.Architecture, s.Parameters)
+		}
+	}
+}
+
+func TestCountLabel(t *testing.T) {
+	for n, want := range map[int64]string{-1: "", 0: "", 999_999: "", 137_022_720: "137M", 3_800_000: "3.8M", 8_030_261_248: "8B", 70_553_706_496: "71B",
+		1_543_714_304: "1.5B", 671_026_419_200: "671B", 999_950_000: "1000M"} {
+		if got := countLabel(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
 	}
 }
 

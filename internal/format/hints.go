@@ -18,7 +18,7 @@ const maxInspected = 512
 
 // Hints are what was read of a model's files. The zero value knows nothing.
 type Hints struct {
-	Configs     map[string]*Config            // by directory; "." is the model's
+	Configs     map[string]*model.Traits      // what config files say, by directory; "." is the model's
 	Indexes     map[string][]string           // by path: the parts that an index of a set names, relative to its directory
 	GGUF        map[string]*GGUFHeader        // by path
 	Safetensors map[string]*SafetensorsHeader // by path
@@ -37,7 +37,7 @@ type Local interface {
 // open's or a read's, and ends the inspection; the hints until then are good.
 // It blocks as open and its files do.
 func Inspect(m *model.Model, open func(*model.File) (Local, error)) (Hints, error) {
-	h := Hints{Configs: map[string]*Config{}, Indexes: map[string][]string{}, GGUF: map[string]*GGUFHeader{},
+	h := Hints{Configs: map[string]*model.Traits{}, Indexes: map[string][]string{}, GGUF: map[string]*GGUFHeader{},
 		Safetensors: map[string]*SafetensorsHeader{}, Bad: map[string]string{}}
 	left := maxInspected
 	for i := range m.Files {
@@ -108,9 +108,9 @@ func (h *Hints) readConfig(f *model.File, r io.ReaderAt) error {
 		return nil
 	}
 	if h.Configs[dir] == nil {
-		h.Configs[dir] = &Config{}
+		h.Configs[dir] = &model.Traits{}
 	}
-	return h.Configs[dir].ParseQuantConfig(name, raw)
+	return parseQuantConfig(h.Configs[dir], name, raw)
 }
 
 func (h *Hints) readIndex(f *model.File, r io.ReaderAt) error {
@@ -130,7 +130,7 @@ func readAll(f *model.File, r io.ReaderAt, limit int64) ([]byte, error) {
 }
 
 // config is that of the directory or of the nearest one above it, or nil.
-func (h Hints) config(dir string) *Config {
+func (h Hints) config(dir string) *model.Traits {
 	if len(h.Configs) == 0 {
 		return nil
 	}

@@ -142,7 +142,7 @@ func isPickle(base, ext string) bool {
 func (g *grouper) torch(f Format, p string) Artifact {
 	ev := g.words
 	if c := g.hints.config(path.Dir(p)); c != nil {
-		ev = c.evidence(g.words)
+		ev = configured(c, g.words)
 	}
 	if h := g.hints.Safetensors[p]; h != nil {
 		ev = h.evidence(ev)

@@ -61,6 +61,7 @@ type Model struct {
 	Revision string     // a commit where the source has revisions, else ""
 	ModTime  time.Time  // recorded; never the time of asking
 	Tags     []string   // free words of the source (library, format); may be nil
+	Traits   Traits     // what the source says of the weights
 	Files    []File     // see invariant 2
 }
 

@@ -106,6 +106,13 @@ type repoInfo struct {
 	Siblings     []struct {
 		Path string `json:"rfilename"`
 	} `json:"siblings"`
+
+	// What says how the weights are stored. It is read leniently: what is odd
+	// in it makes no name unknown.
+	Library     json.RawMessage `json:"library_name"`
+	Config      json.RawMessage `json:"config"` // a part of config.json
+	GGUF        json.RawMessage `json:"gguf"`
+	Safetensors json.RawMessage `json:"safetensors"`
 }
 
 // info asks for the repository itself.
@@ -135,7 +142,7 @@ func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
 			return model.Found{}, err
 		}
 	}
-	s.memory.keepTags(info.ID+"@"+info.SHA, info.Tags)
+	s.memory.keep(info.ID+"@"+info.SHA, said{boundedTags(info.Tags), info.traits()})
 	return model.Found{Kind: model.ModelDir, Name: info.ID, Revision: info.SHA, ModTime: info.LastModified}, nil
 }
 

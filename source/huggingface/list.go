@@ -28,8 +28,8 @@ func (s *Source) list(ctx context.Context, f model.Found) (*model.Model, error) 
 	if err != nil {
 		return nil, err
 	}
-	m := &model.Model{Name: f.Name, Source: s.ID(), Kind: model.Hub, Revision: f.Revision, ModTime: f.ModTime,
-		Tags: s.memory.tagsOf(f.Name + "@" + f.Revision)}
+	about := s.memory.saidOf(f.Name + "@" + f.Revision)
+	m := &model.Model{Name: f.Name, Source: s.ID(), Kind: model.Hub, Revision: f.Revision, ModTime: f.ModTime, Tags: about.tags, Traits: about.traits}
 	files := make([]model.File, 0, len(entries))
 	for _, e := range entries {
 		if e.Type == "file" {

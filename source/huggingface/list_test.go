@@ -187,6 +187,7 @@ func TestFaultsAtHub(t *testing.T) {
 
 func FuzzParseInfo(f *testing.F) {
 	for _, seed := range []string{infoOf("org/repo"), `{"id":"gpt2","sha":"` + commit + `","gated":"manual"}`, `{"id":["a"],"gated":[]}`,
+		`{"id":"gpt2","sha":"` + commit + `","config":{"model_type":"x","quantization_config":{"bits":"4"}},"gguf":{"total":1},"safetensors":{"parameters":{"F32":1}}}`,
 		`null`, `[]`, `{"id":"../x","sha":"` + commit + `"}`, `{"tags":[1]}`, strings.Repeat(`{"id":`, 500)} {
 		f.Add([]byte(seed))
 	}
@@ -197,6 +198,9 @@ func FuzzParseInfo(f *testing.F) {
 		}
 		if err == nil && (!validID(info.ID) || !isHex(info.SHA, 40)) {
 			t.Errorf("accepted %+v", info)
+		}
+		if traits := info.traits(); len(traits.Architecture+traits.Dtype+traits.Library+traits.Scheme) > 4*64 || traits.Parameters < 0 || traits.Bits < 0 {
+			t.Errorf("accepted %+v", traits)
 		}
 	})
 }

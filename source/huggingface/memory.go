@@ -8,10 +8,10 @@ const maxRemembered = 10_000
 // memory is what must be carried from one question to the next: it decides no
 // answer.
 type memory struct {
-	mu     sync.Mutex          // guards the maps
-	known  map[string]bool     // names that were seen present: not bound by the budget
-	tags   map[string][]string // of "id@commit", from Find to List
-	warned map[string]bool     // "id@commit" whose refused files were logged
+	mu     sync.Mutex      // guards the maps
+	known  map[string]bool // names that were seen present: not bound by the budget
+	said   map[string]said // of "id@commit", from Find to List
+	warned map[string]bool // "id@commit" whose refused files were logged
 }
 
 func (m *memory) know(name string) {
@@ -26,16 +26,16 @@ func (m *memory) knows(name string) bool {
 	return m.known[name]
 }
 
-func (m *memory) keepTags(commit string, tags []string) {
+func (m *memory) keep(commit string, s said) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	put(&m.tags, commit, tags)
+	put(&m.said, commit, s)
 }
 
-func (m *memory) tagsOf(commit string) []string {
+func (m *memory) saidOf(commit string) said {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.tags[commit]
+	return m.said[commit]
 }
 
 // warn reports whether it is asked for the first time.

@@ -132,6 +132,15 @@ func (l *lister) atHub(u *url.URL) (f *model.File, ok bool, err error) {
 	return f, true, nil
 }
 
+// traits are those that the Hub states of the model's repository, if it has
+// just one and the Hub was asked for all of it.
+func (l *lister) traits() model.Traits {
+	if len(l.into) != 1 || l.repos[l.into[0]].model == nil {
+		return model.Traits{}
+	}
+	return l.repos[l.into[0]].model.Traits
+}
+
 // commit is the commit of the model's repository, if it has just one.
 func (l *lister) commit() string {
 	l.mu.Lock()

@@ -56,7 +56,7 @@ type lister struct {
 func (l *lister) model(ctx context.Context, man *manifest) (*model.Model, error) {
 	l.askHub(ctx, man)
 	outcomes := l.askAll(ctx, man.Files)
-	m := &model.Model{Name: l.found.Name, Source: l.s.ID(), Kind: model.Router, ModTime: l.found.ModTime, Tags: man.tags(), Revision: l.commit()}
+	m := &model.Model{Name: l.found.Name, Source: l.s.ID(), Kind: model.Router, ModTime: l.found.ModTime, Tags: man.tags(), Traits: l.traits(), Revision: l.commit()}
 	var files []model.File
 	var refused []model.Refusal
 	for i, o := range outcomes {
