@@ -132,7 +132,8 @@ func (r *fakeReader) Close() error   { return nil }
 // treePlace is a file of a tree.
 type treePlace string
 
-func (p treePlace) Path() string { return string(p) }
+func (p treePlace) Path() string                                { return string(p) }
+func (p treePlace) Head(context.Context, int64) ([]byte, error) { return os.ReadFile(string(p)) }
 func (p treePlace) Stat(context.Context) (model.Stat, error) {
 	info, err := os.Stat(string(p))
 	if errors.Is(err, os.ErrNotExist) {

@@ -10,6 +10,7 @@ import (
 
 	"modelfs/cmd/modelfs/config"
 	"modelfs/cmd/modelfs/control"
+	"modelfs/cmd/modelfs/describe"
 	"modelfs/cmd/modelfs/operate"
 	"modelfs/internal/model"
 )
@@ -26,7 +27,7 @@ func (d *daemon) operator() *operate.Operator {
 			kind, known := kinds[source]
 			return known && kind.InPlace()
 		},
-		Describe: d.describe, Variants: variants, Elsewhere: d.finder.find,
+		Describe: d.about.Describe, Variants: describe.Variants, Elsewhere: d.finder.find,
 	})
 }
 

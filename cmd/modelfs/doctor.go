@@ -16,6 +16,7 @@ import (
 
 	"modelfs/cmd/modelfs/config"
 	"modelfs/cmd/modelfs/control"
+	"modelfs/cmd/modelfs/describe"
 	"modelfs/cmd/modelfs/doctor"
 	"modelfs/store"
 )
@@ -127,11 +128,11 @@ func owner(ctx context.Context, dir string) doctor.Line {
 }
 
 func backendLines(cfg *config.Config) ([]doctor.Line, error) {
-	m, err := lookAtMachine(cfg)
+	m, err := describe.LookAt(cfg.Backend, cfg.BackendRules)
 	if err != nil {
 		return nil, err
 	}
-	selected := m.backends
+	selected := m.Backends
 	var lines []doctor.Line
 	if len(selected.Signs) == 0 {
 		lines = append(lines, doctor.Line{Level: doctor.OK, Thing: "backend", Found: selected.String() + " (--backend)"})

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"modelfs/cmd/modelfs/config"
+	"modelfs/cmd/modelfs/describe"
 	"modelfs/internal/model"
 	"modelfs/resolver"
 )
@@ -87,7 +88,12 @@ func findAsker(sys config.System, flags *config.Flags, point string, stderr io.W
 	if err != nil {
 		return nil, nil, withCode(exitUsage, errors.Join(err, opened.close()))
 	}
-	r := resolver.New(resolverConfig(cfg, sources, nil, log))
+	here, err := describe.LookAt(cfg.Backend, cfg.BackendRules)
+	if err != nil {
+		return nil, nil, withCode(exitUsage, errors.Join(err, opened.close()))
+	}
+	nobody := func(model.Key) bool { return false } // without a backing dir nothing is pinned
+	r := resolver.New(filtered(resolverConfig(cfg, sources, nil, log), here, describe.New(here, nobody)))
 	opened.addQuiet(r.Close)
 	return askResolver(r), opened.close, nil
 }

@@ -63,7 +63,7 @@ type fetchStatus struct {
 func (d *daemon) status() status {
 	s := status{
 		Version: version(), PID: os.Getpid(), Supervisor: int(d.supervisor.Load()), Started: d.started.Round(0),
-		Backends: d.machine.names(),
+		Backends: d.machine.Names(),
 		Mount:    mountStatus{Point: d.point}, Sources: d.resolver.Status(), Fills: d.fetcher.Status(),
 	}
 	if tree := d.mounted.Load(); tree != nil {

@@ -169,6 +169,8 @@ func (p shelf) Open(context.Context) (*os.File, model.Stat, error) {
 	return nil, model.Stat{}, os.ErrNotExist
 }
 
+func (p shelf) Head(context.Context, int64) ([]byte, error) { return nil, os.ErrNotExist }
+
 func pathOf(p model.Place) string {
 	if p == nil {
 		return ""

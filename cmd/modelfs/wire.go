@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"modelfs/cmd/modelfs/config"
+	"modelfs/cmd/modelfs/describe"
 	"modelfs/fetcher"
 	"modelfs/fs"
 	"modelfs/internal/model"
@@ -50,8 +51,8 @@ type daemon struct {
 	resolver *resolver.Resolver
 	sources  []resolver.Source
 	trees    []tree // those of the sources that are read in place
-	machine  machine
-	filter   func(*model.Model, string) resolver.Filtered // what listings leave out; nil: nothing
+	machine  describe.Machine
+	about    *describe.Describer
 	finder   *finder
 	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
 	opened   closers
@@ -78,7 +79,7 @@ func (d *daemon) start(lock *os.File, mount mounter) error {
 	if err := d.open(lock); err != nil {
 		return err
 	}
-	d.machine.log(d.log)
+	d.machine.Log(d.log)
 	d.serveCommands()
 	if err := d.listen(); err != nil {
 		return err
@@ -99,7 +100,7 @@ func (d *daemon) open(lock *os.File) error {
 		return err
 	}
 	d.opened.add(d.store.Close)
-	if d.machine, err = lookAtMachine(d.cfg); err != nil {
+	if d.machine, err = describe.LookAt(d.cfg.Backend, d.cfg.BackendRules); err != nil {
 		return withCode(exitUsage, err)
 	}
 	door, sources, err := openSources(d.cfg, d.point, d.log, &d.opened)
@@ -114,10 +115,8 @@ func (d *daemon) open(lock *os.File) error {
 	}
 	d.finder = newFinder(d.trees, d.log)
 	d.opened.addQuiet(d.finder.close)
-	names := resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log)
-	d.filter = d.machine.filter(d.store.Pinned)
-	names.Filter = d.filter
-	d.resolver = resolver.New(names)
+	d.about = describe.New(d.machine, d.store.Pinned)
+	d.resolver = resolver.New(filtered(resolverConfig(d.cfg, sources, d.store.Facts("names"), d.log), d.machine, d.about))
 	d.opened.addQuiet(d.resolver.Close)
 
 	d.fetcher = fetcher.New(fetcher.Config{
@@ -132,6 +131,21 @@ func (d *daemon) open(lock *os.File) error {
 	})
 	d.opened.add(d.fetcher.Close)
 	return nil
+}
+
+// filtered makes listings leave out what does not run here.
+func filtered(names resolver.Config, here describe.Machine, about *describe.Describer) resolver.Config {
+	if here.Backends.All {
+		return names
+	}
+	names.Filter = about.Filter
+	names.Sources = slices.Clone(names.Sources)
+	for i, s := range names.Sources {
+		if s.Kind().InPlace() {
+			names.Sources[i] = about.Studied(s)
+		}
+	}
+	return names
 }
 
 func (d *daemon) mountConfig() fs.Config {

@@ -35,6 +35,8 @@ var layers = []layer{
 	{pkg: "cmd/modelfs/config", may: []string{"internal/model"}, why: "what was asked for does not depend on who does it"},
 	{pkg: "cmd/modelfs/control", may: []string{"internal/model"}, why: "how a command asks does not depend on what is done"},
 	{pkg: "cmd/modelfs/operate", may: []string{"internal/model", "cmd/modelfs/control"}, why: "it is given what it works on as interfaces"},
+	{pkg: "cmd/modelfs/describe", may: []string{"internal/model", "internal/format", "internal/backend", "resolver", "cmd/modelfs/operate"},
+		why: "what is said of a model has one home, whoever asks"},
 	{pkg: "cmd/modelfs/doctor", may: []string{"internal/model"}, why: "it looks at the machine, and is told of the rest"},
 	{pkg: "cmd/modelfs/supervise", may: []string{"fs"}, why: "it keeps a mount alive and knows nothing of what is served"},
 	{pkg: "fs", may: []string{"internal/model"}, test: []string{"internal/hubtest"},

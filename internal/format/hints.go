@@ -13,8 +13,11 @@ import (
 // 10 MB.
 const MaxIndex = 64 << 20
 
-// maxInspected bounds the files of one model that are read for hints.
-const maxInspected = 512
+// Bounds on the files of one model that are read for hints.
+const (
+	maxInspected = 512
+	maxConfigs   = 16 // of config files alone; pipelines have one a directory
+)
 
 // Hints are what was read of a model's files. The zero value knows nothing.
 type Hints struct {
@@ -29,6 +32,45 @@ type Hints struct {
 type Local interface {
 	io.ReaderAt
 	io.Closer
+}
+
+// isConfig reports whether a file says how the weights beside it are stored.
+func isConfig(f *model.File) bool {
+	name := strings.ToLower(path.Base(f.Path))
+	return f.Size > 0 && (name == "config.json" || quantFiles[name] != "")
+}
+
+// HasConfigs reports whether ReadConfigs would read anything.
+func HasConfigs(m *model.Model) bool {
+	for i := range m.Files {
+		if isConfig(&m.Files[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// ReadConfigs reads the config files of a model through head, which returns
+// the first n bytes of a file or all of it: some KB each. What can't be
+// understood is a hint too. An error is head's.
+func ReadConfigs(m *model.Model, head func(f *model.File, n int64) ([]byte, error)) (Hints, error) {
+	h := Hints{Configs: map[string]*model.Traits{}, Bad: map[string]string{}}
+	left := maxConfigs
+	for i := range m.Files {
+		f := &m.Files[i]
+		if !isConfig(f) || left == 0 {
+			continue
+		}
+		left--
+		raw, err := head(f, maxConfig+1)
+		if err != nil {
+			return h, fmt.Errorf("inspecting %s: %w", f.Path, err)
+		}
+		if err := h.config(f, raw); err != nil {
+			h.Bad[f.Path] = f.Path + ": " + err.Error()
+		}
+	}
+	return h, nil
 }
 
 // Inspect reads the configs, the indexes and the headers of a model that lies
@@ -58,7 +100,7 @@ func Inspect(m *model.Model, open func(*model.File) (Local, error)) (Hints, erro
 func (h *Hints) readerOf(f *model.File) func(*model.File, io.ReaderAt) error {
 	name := strings.ToLower(path.Base(f.Path))
 	switch {
-	case name == "config.json" || quantFiles[name] != "":
+	case isConfig(f):
 		return h.readConfig
 	case strings.HasSuffix(name, ".index.json"):
 		return h.readIndex
@@ -95,6 +137,11 @@ func (h *Hints) readConfig(f *model.File, r io.ReaderAt) error {
 	if err != nil {
 		return err
 	}
+	return h.config(f, raw)
+}
+
+// config takes what a config file says. The error is of kind Invalid.
+func (h *Hints) config(f *model.File, raw []byte) error {
 	dir, name := path.Dir(f.Path), strings.ToLower(path.Base(f.Path))
 	if name == "config.json" {
 		c, err := ParseConfig(raw)
@@ -129,8 +176,8 @@ func readAll(f *model.File, r io.ReaderAt, limit int64) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(r, 0, f.Size))
 }
 
-// config is that of the directory or of the nearest one above it, or nil.
-func (h Hints) config(dir string) *model.Traits {
+// configOf is that of the directory or of the nearest one above it, or nil.
+func (h Hints) configOf(dir string) *model.Traits {
 	if len(h.Configs) == 0 {
 		return nil
 	}

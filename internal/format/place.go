@@ -141,7 +141,7 @@ func isPickle(base, ext string) bool {
 // torch is the artifact of weights whose quantisation their names don't tell.
 func (g *grouper) torch(f Format, p string) Artifact {
 	ev := g.words
-	if c := g.hints.config(path.Dir(p)); c != nil {
+	if c := g.hints.configOf(path.Dir(p)); c != nil {
 		ev = configured(c, g.words)
 	}
 	if h := g.hints.Safetensors[p]; h != nil {

@@ -89,6 +89,8 @@ type Place interface {
 	// Open opens the file read-only and returns the identity of what was
 	// opened. The caller closes it.
 	Open(ctx context.Context) (*os.File, Stat, error)
+	// Head reads the first n bytes of the file, or all of it.
+	Head(ctx context.Context, n int64) ([]byte, error)
 	// Path is the absolute path, for people to read.
 	Path() string
 }

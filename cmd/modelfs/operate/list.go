@@ -5,13 +5,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"modelfs/cmd/modelfs/control"
 	"modelfs/internal/model"
 )
 
-// readers bounds the models of trees that are looked at in parallel.
-const readers = 16
+const (
+	// readers bounds the models of trees that are looked at in parallel.
+	readers = 16
+
+	// reading bounds the time in which one List reads files of models: some
+	// MB each, which are in memory the second time. What it does not get to is
+	// described by names.
+	reading = 2 * time.Second
+)
 
 // List is control.Lister's. It waits for names no longer than a listing of the
 // mount's root does, for each namespace; models of trees are read from them.
@@ -27,6 +35,8 @@ func (o *Operator) List(ctx context.Context, pattern string) ([]control.Model, e
 		ok, err := matches(pattern, e.name)
 		return !ok || err != nil
 	})
+	limited, cancel := context.WithTimeout(ctx, reading)
+	defer cancel()
 	list := make([]control.Model, len(entries))
 	var group sync.WaitGroup
 	slots := make(chan struct{}, readers)
@@ -34,7 +44,7 @@ func (o *Operator) List(ctx context.Context, pattern string) ([]control.Model, e
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			list[i] = o.describe(ctx, e)
+			list[i] = o.describe(ctx, limited, e)
 		})
 	}
 	group.Wait()
@@ -76,8 +86,9 @@ func (o *Operator) entries(ctx context.Context) ([]entry, error) {
 	return list, nil
 }
 
-// describe says what is known of a model without asking a network's source.
-func (o *Operator) describe(ctx context.Context, e entry) control.Model {
+// describe says what is known of a model without asking a network's source. Its
+// files are read until the second context ends.
+func (o *Operator) describe(ctx, reading context.Context, e entry) control.Model {
 	line := control.Model{Name: e.name, Source: e.Source, Files: -1, Size: -1}
 	m := o.Names.Known(e.name)
 	if m == nil && o.InPlace(e.Source) {
@@ -91,7 +102,7 @@ func (o *Operator) describe(ctx context.Context, e entry) control.Model {
 	if m == nil {
 		return line
 	}
-	d := o.Describe(m)
+	d := o.Describe(reading, m)
 	line.Source, line.Revision, line.InPlace, line.Files = m.Source, m.Revision, m.Kind.InPlace(), len(m.Files)
 	line.Format, line.Quant, line.Architecture, line.Parameters = d.Format, d.Quant, d.Architecture, d.Parameters
 	line.Backends, line.Hidden, line.Why = d.Backends, d.Hidden, d.Why

@@ -91,8 +91,9 @@ type Config struct {
 	// Elsewhere is where a file lies on this machine, outside the backing dir,
 	// or nil; nil: that is not known of any.
 	Elsewhere func(sha256 string, size int64) model.Place
-	// Describe says what a model is, without I/O; nil: nothing is known.
-	Describe func(*model.Model) Description
+	// Describe says what a model is. It may read files of a model that lies
+	// here, until ctx ends; nil: nothing is known.
+	Describe func(context.Context, *model.Model) Description
 	// Variants tells the weights of a quantisation from others; nil: nothing is known.
 	Variants func(m *model.Model, quant string) Variant
 }
@@ -111,7 +112,7 @@ type Operator struct{ Config }
 // New makes an Operator. It owns nothing.
 func New(cfg Config) *Operator {
 	if cfg.Describe == nil {
-		cfg.Describe = func(*model.Model) Description { return Description{} }
+		cfg.Describe = func(context.Context, *model.Model) Description { return Description{} }
 	}
 	if cfg.Elsewhere == nil {
 		cfg.Elsewhere = func(string, int64) model.Place { return nil }

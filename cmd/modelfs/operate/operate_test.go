@@ -304,7 +304,7 @@ func checkRefusal(t *testing.T, err error, names []string, kinds []model.Kind) {
 
 func TestList(t *testing.T) {
 	w, o := newWorld()
-	o.Describe = func(m *model.Model) Description {
+	o.Describe = func(_ context.Context, m *model.Model) Description {
 		return Description{Format: "gguf", Backends: []string{"cpu"}, Hidden: m.Name == "tree"}
 	}
 	o.Elsewhere = func(sha256 string, _ int64) model.Place {

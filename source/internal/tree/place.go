@@ -56,6 +56,11 @@ func (p *Place) Open(ctx context.Context) (*os.File, model.Stat, error) {
 	return o.file, o.stat, err
 }
 
+// Head implements model.Place.
+func (p *Place) Head(ctx context.Context, n int64) ([]byte, error) {
+	return guard.Run(ctx, p.guard, "reading "+p.Path(), func() ([]byte, error) { return p.tree.Head(p.rel, n) }, nil)
+}
+
 func (p *Place) check(st model.Stat) error {
 	if p.size < 0 || st.Size == p.size {
 		return nil

@@ -1,4 +1,4 @@
-package main
+package describe
 
 import (
 	"maps"
@@ -10,13 +10,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"modelfs/cmd/modelfs/config"
 	"modelfs/internal/model"
+	"modelfs/resolver"
 )
 
-func machineFor(t *testing.T, backends string) machine {
+func machineFor(t *testing.T, backends string) Machine {
 	t.Helper()
-	m, err := lookAtMachine(&config.Config{Backend: backends})
+	m, err := LookAt(backends, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +34,11 @@ func repo(name, files string) *model.Model {
 }
 
 func never(model.Key) bool { return false }
+
+func filterFor(t *testing.T, backends string) func(*model.Model, string) resolver.Filtered {
+	t.Helper()
+	return New(machineFor(t, backends), never).Filter
+}
 
 func TestFilter(t *testing.T) {
 	for _, tt := range []struct {
@@ -53,7 +58,7 @@ func TestFilter(t *testing.T) {
 		{name: "a/m", backends: "tpu", files: "m-Q4_K_M.gguf model.safetensors", quant: "Q4_K_M", hidden: "model.safetensors", runs: true,
 			why: "weights that are not Q4_K_M"}, // what is asked for is listed, though nothing runs it
 	} {
-		f := machineFor(t, tt.backends).filter(never)
+		f := filterFor(t, tt.backends)
 		for range 2 { // from memory the second time
 			got := f(repo(tt.name, tt.files), tt.quant)
 			if diff := cmp.Diff(strings.Fields(tt.hidden), slices.Sorted(maps.Keys(got.Hidden))); diff != "" && tt.hidden+strings.Join(slices.Sorted(maps.Keys(got.Hidden)), "") != "" {
@@ -64,14 +69,16 @@ func TestFilter(t *testing.T) {
 			}
 		}
 	}
-	if machineFor(t, "all").filter(never) != nil || machineFor(t, "cuda,all").filter(never) != nil {
-		t.Error("something is filtered where everything is shown")
+	for _, all := range []string{"all", "cuda,all"} {
+		if got := filterFor(t, all)(repo("a/m", "m-Q4_0.gguf m-Q8_0.gguf model.metal.bin"), "Q8_0"); got.Hidden != nil || !got.Runs || got.Why != "" {
+			t.Errorf("something is left out where everything is shown: %+v", got)
+		}
 	}
 }
 
 // What is remembered is remembered of the same listing only.
 func TestFilterNoticesAnotherListing(t *testing.T) {
-	f := machineFor(t, "cuda").filter(never)
+	f := filterFor(t, "cuda")
 	m := repo("a/m", "model.metal.bin")
 	if f(m, "").Runs {
 		t.Error("it runs")
@@ -84,7 +91,7 @@ func TestFilterNoticesAnotherListing(t *testing.T) {
 	if got := f(sized, ""); got.Hidden != nil {
 		t.Errorf("an empty GGUF is all that is left: %+v", got)
 	}
-	for i := range maxFiltered + 1 {
+	for i := range maxJudged + 1 {
 		f(repo("a/"+strings.Repeat("x", i%50), strings.Repeat("y", i/50+1)), "")
 	}
 	if f(m, "").Runs {
@@ -95,7 +102,7 @@ func TestFilterNoticesAnotherListing(t *testing.T) {
 func TestPinnedIsListed(t *testing.T) {
 	m := repo("a/m", "config.json model.metal.bin")
 	pinned := map[model.Key]bool{}
-	f := machineFor(t, "cuda").filter(func(k model.Key) bool { return pinned[k] })
+	f := New(machineFor(t, "cuda"), func(k model.Key) bool { return pinned[k] }).Filter
 	if f(m, "").Runs {
 		t.Error("it is listed")
 	}
@@ -119,10 +126,10 @@ func TestPinnedIsListed(t *testing.T) {
 }
 
 func TestLookAtMachine(t *testing.T) {
-	if got := machineFor(t, "cuda, openvino").names(); !slices.Equal(got, []string{"cuda", "intel"}) {
+	if got := machineFor(t, "cuda, openvino").Names(); !slices.Equal(got, []string{"cuda", "intel"}) {
 		t.Errorf("%v", got)
 	}
-	if got := machineFor(t, "auto").names(); len(got) == 0 || got[0] == "" {
+	if got := machineFor(t, "auto").Names(); len(got) == 0 || got[0] == "" {
 		t.Errorf("nothing was detected: %v", got)
 	}
 	file := filepath.Join(t.TempDir(), "rules.json")
@@ -130,17 +137,17 @@ func TestLookAtMachine(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		m, err := lookAtMachine(&config.Config{Backend: "cuda", BackendRules: file})
-		if (err == nil) != want {
+		m, err := LookAt("cuda", file)
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: %v", text, err)
 		}
-		if want && m.filter(never)(repo("a/m", "m.gguf"), "").Runs {
+		if want && New(m, never).Filter(repo("a/m", "m.gguf"), "").Runs {
 			t.Error("the file's rules are not used")
 		}
 	}
-	for _, cfg := range []*config.Config{{Backend: "abacus"}, {BackendRules: file + ".none"}} {
-		if _, err := lookAtMachine(cfg); !model.IsKind(err, model.Invalid) {
-			t.Errorf("%+v: %v", cfg, err)
+	for _, args := range [][2]string{{"abacus", ""}, {"cuda", file + ".none"}} {
+		if _, err := LookAt(args[0], args[1]); !model.IsKind(err, model.Invalid) {
+			t.Errorf("%q: %v", args, err)
 		}
 	}
 }
