@@ -3,13 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/sys/unix"
 
 	"modelfs/cmd/modelfs/control"
 )
@@ -87,14 +85,10 @@ type fileBar struct {
 const smallFile = 64 << 20
 
 // hasScreen reports whether bars can be drawn: w is a terminal, and one that
-// has a size (consoles of containers may have none).
+// has a size.
 func hasScreen(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // a descriptor fits
-	return err == nil && size.Row > 0 && size.Col > 0
+	rows, columns := screen(w)
+	return rows > 0 && columns > 0
 }
 
 func newBars(w io.Writer) *bars {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +29,10 @@ that were looked at. PATTERN is compared with the whole name or its last part
 downloaded; what nobody has listed yet has a "?".
 
 HERE is how much of a model is in the backing directory; "in place" is read
-where it lies. BACKENDS are those that can run it.`,
+where it lies, "broken" can't be loaded: -a says why. BACKENDS are those that
+can run it, some of them with limits. On a terminal the table is cut to its
+width; in a pipe nothing is cut but long lists of quantisations, and those not
+with -l.`,
 		Example: `  modelfs ls
   modelfs ls -l 'unsloth/*'`,
 		Args: cobra.MaximumNArgs(1),
@@ -38,8 +40,8 @@ where it lies. BACKENDS are those that can run it.`,
 			return ls(cmd, sys, &flags, l, strings.Join(args, ""))
 		},
 	}
-	cmd.Flags().BoolVarP(&l.all, "all", "a", false, "also what this machine can't run, and why")
-	cmd.Flags().BoolVarP(&l.long, "long", "l", false, "also parameters, files, revision and pins")
+	cmd.Flags().BoolVarP(&l.all, "all", "a", false, "also what this machine can't run, and why; and why a model is broken")
+	cmd.Flags().BoolVarP(&l.long, "long", "l", false, "also parameters, architecture, files, revision and pins")
 	cmd.Flags().BoolVar(&l.json, "json", false, "print all of it as JSON")
 	flags.Add(cmd.Flags(), sys)
 	return cmd
@@ -76,50 +78,61 @@ func (l listing) print(w io.Writer, models []control.Model) error {
 	if l.json {
 		return writeJSON(w, shown)
 	}
-	table := &strings.Builder{}
-	columns := tabwriter.NewWriter(table, 0, 0, 2, ' ', 0)
-	header := []string{"NAME", "SOURCE", "FORMAT", "QUANT", "SIZE", "HERE", "BACKENDS"}
-	fmt.Fprintln(columns, strings.Join(l.extend(header, "PARAMS", "FILES", "REVISION", "PINNED", "REMARK"), "\t"))
-	for _, m := range shown {
-		fmt.Fprintln(columns, strings.Join(l.row(m), "\t"))
-	}
-	if err := columns.Flush(); err != nil {
-		return err
-	}
-	_, err := w.Write(trimLines([]byte(table.String())))
+	_, width := screen(w)
+	_, err := io.WriteString(w, l.table(shown).text(width))
 	return err
 }
 
-// extend adds the columns of -l, and that of -a.
-func (l listing) extend(row []string, params, files, revision, pinned, remark string) []string {
+// table is that of the models, with the columns of -l and that of -a.
+func (l listing) table(models []control.Model) table {
+	t := table{columns: []column{{title: "NAME", rank: 4, least: 20, cut: inMiddle}, {title: "SOURCE", rank: 1, least: 6, cut: atStart}, {title: "FORMAT"},
+		{title: "QUANT", rank: 3, least: 7}, {title: "SIZE", right: true}, {title: "HERE"}, {title: "BACKENDS", rank: 2, least: 8}}}
 	if l.long {
-		row = append(row, params, files, revision, pinned)
+		t.columns = append(t.columns, column{title: "PARAMS"}, column{title: "ARCH"}, column{title: "FILES", right: true}, column{title: "REVISION"}, column{title: "PINNED"})
 	}
 	if l.all {
-		row = append(row, remark)
+		t.columns = append(t.columns, column{title: "REMARK", open: true})
 	}
-	return row
+	for _, m := range models {
+		t.rows = append(t.rows, l.row(m))
+	}
+	return t
 }
 
+// maxQuant bounds the column of quantisations, of which some models have
+// thirty.
+const maxQuant = 30
+
 func (l listing) row(m control.Model) []string {
-	revision := m.Revision
-	if len(revision) == 40 {
-		revision = revision[:12]
+	quant := m.Quant
+	if !l.long {
+		quant = cutTo(quant, maxQuant, atEnd)
 	}
-	files, pinned := "?", ""
-	if m.Files >= 0 {
-		files = fmt.Sprint(m.Files)
+	row := []string{m.Name, m.Source, dash(m.Format), dash(quant), bytesOf(m.Size), here(m), dash(strings.Join(m.Backends, ","))}
+	if l.long {
+		revision, files, pinned := m.Revision, "?", "-"
+		if len(revision) == 40 {
+			revision = revision[:12]
+		}
+		if m.Files >= 0 {
+			files = fmt.Sprint(m.Files)
+		}
+		if m.Pinned {
+			pinned = "yes"
+		}
+		row = append(row, dash(m.Parameters), dash(m.Architecture), files, dash(revision), pinned)
 	}
-	if m.Pinned {
-		pinned = "yes"
+	if l.all {
+		row = append(row, m.Why)
 	}
-	row := []string{m.Name, m.Source, dash(m.Format), dash(shorten(m.Quant, 30)), bytesOf(m.Size), here(m), dash(strings.Join(m.Backends, ","))}
-	return l.extend(row, dash(m.Parameters), files, dash(revision), dash(pinned), m.Why)
+	return row
 }
 
 // here says how much of a model is on this machine.
 func here(m control.Model) string {
 	switch {
+	case m.Broken != "":
+		return "broken"
 	case m.InPlace:
 		return "in place"
 	case m.Here == 0:
@@ -137,12 +150,4 @@ func dash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// shorten cuts ASCII text to n columns, and shows that it did.
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n-1] + "…"
 }

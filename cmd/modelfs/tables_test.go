@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"modelfs/cmd/modelfs/control"
 	"modelfs/fetcher"
@@ -56,30 +59,36 @@ org/m/x       failed   0 B      ?        -          -     0              gone
 func TestListingTable(t *testing.T) {
 	models := []control.Model{
 		{Name: "org/m", Source: "hub:x", Revision: strings.Repeat("a", 40), Files: 3, Size: 1000, Here: 500, Pinned: true, Format: "gguf",
-			Quant: strings.Repeat("Q4_K_M,", 6), Parameters: "8B", Backends: []string{"cuda", "cpu"}},
+			Quant: strings.Repeat("Q4_K_M,", 6), Parameters: "8B", Architecture: "qwen3", Backends: []string{"cuda", "cpu"}},
 		{Name: "far", Source: "router:x", Files: -1, Size: -1},
 		{Name: "mac", Source: "local:/t", InPlace: true, Files: 1, Size: 10, Hidden: true, Why: "needs metal"},
+		{Name: "cut", Source: "local:/t", InPlace: true, Files: 1, Size: 9, Format: "gguf", Backends: []string{"cpu"}, Broken: "it is truncated", Why: "it is truncated"},
 	}
 	for _, tt := range []struct {
-		l    listing
-		want string
+		l     listing
+		width int
+		want  string
 	}{
-		{listing{}, `NAME   SOURCE    FORMAT  QUANT                           SIZE    HERE  BACKENDS
-org/m  hub:x     gguf    Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,Q…  1000 B  50 %  cuda,cpu
-far    router:x  -       -                               ?       -     -
+		{listing{}, 0, `NAME   SOURCE    FORMAT  QUANT                             SIZE  HERE    BACKENDS
+org/m  hub:x     gguf    Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,Q…  1000 B  50 %    cuda,cpu
+far    router:x  -       -                                    ?  -       -
+cut    local:/t  gguf    -                                  9 B  broken  cpu
 `},
-		{listing{all: true, long: true}, `NAME   SOURCE    FORMAT  QUANT                           SIZE    HERE      BACKENDS  PARAMS  FILES  REVISION      PINNED  REMARK
-org/m  hub:x     gguf    Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,Q…  1000 B  50 %      cuda,cpu  8B      3      aaaaaaaaaaaa  yes
-far    router:x  -       -                               ?       -         -         -       ?      -             -
-mac    local:/t  -       -                               10 B    in place  -         -       1      -             -       needs metal
+		{listing{all: true, long: true}, 0, `NAME   SOURCE    FORMAT  QUANT                                         SIZE  HERE      BACKENDS  PARAMS  ARCH   FILES  REVISION      PINNED  REMARK
+org/m  hub:x     gguf    Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,Q4_K_M,  1000 B  50 %      cuda,cpu  8B      qwen3      3  aaaaaaaaaaaa  yes
+far    router:x  -       -                                                ?  -         -         -       -          ?  -             -
+mac    local:/t  -       -                                             10 B  in place  -         -       -          1  -             -       needs metal
+cut    local:/t  gguf    -                                              9 B  broken    cpu       -       -          1  -             -       it is truncated
+`},
+		{listing{}, 59, `NAME   SOURCE  FORMAT  QUANT         SIZE  HERE    BACKENDS
+org/m  hub:x   gguf    Q4_K_M,Q4…  1000 B  50 %    cuda,cpu
+far    …ter:x  -       -                ?  -       -
+cut    …al:/t  gguf    -              9 B  broken  cpu
 `},
 	} {
-		var out bytes.Buffer
-		if err := tt.l.print(&out, models); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(tt.want, out.String()); diff != "" {
-			t.Errorf("%+v, -want +got:\n%s", tt.l, diff)
+		got := tt.l.table(shownOf(tt.l, models)).text(tt.width)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%+v at %d, -want +got:\n%s", tt.l, tt.width, diff)
 		}
 	}
 	var out bytes.Buffer
@@ -88,9 +97,46 @@ mac    local:/t  -       -                               10 B    in place  -    
 	}
 }
 
+// A line is as wide as the terminal at most, if its cells can be cut to that.
+func TestTableFits(t *testing.T) {
+	rows := table{columns: []column{{title: "NAME", rank: 3, least: 3, cut: inMiddle}, {title: "SOURCE", rank: 1, least: 6, cut: atStart}, {title: "BACKENDS", rank: 2, least: 4}, {title: "REMARK", open: true}},
+		rows: [][]string{{"näme", "local:/srv/models", "cuda,rocm,metal", strings.Repeat("because ", 20)}}}
+	for width, want := range map[int]string{
+		0: "näme  local:/srv/models  cuda,rocm,metal  because", 40: "näme  local:/srv/models  cuda,rocm,metal  because",
+		39: "näme  …cal:/srv/models  cuda,rocm,metal  because", 30: "näme  …models  cuda,rocm,metal  because", 24: "näme  …odels  cuda,rocm…  because",
+		10: "n…e  …odels  cud…  because",
+	} {
+		if line := strings.Split(rows.text(width), "\n")[1]; !strings.HasPrefix(line, want) {
+			t.Errorf("at %d columns: %q, want %q", width, line, want)
+		}
+	}
+}
+
+// At any width no line but an open one is wider, and every line has the same
+// columns.
+func TestTableProperties(t *testing.T) {
+	word := rapid.StringMatching(`[a-zä,/]{0,20}`)
+	rapid.Check(t, func(t *rapid.T) {
+		tab := table{columns: []column{{title: "A"}, {title: "B", rank: 1, least: 3, cut: atStart}, {title: "C", right: true}, {title: "D", rank: 2, least: 1, cut: inMiddle}}}
+		for range rapid.IntRange(0, 5).Draw(t, "rows") {
+			tab.rows = append(tab.rows, []string{word.Draw(t, "a"), word.Draw(t, "b"), word.Draw(t, "c"), word.Draw(t, "d")})
+		}
+		width := rapid.IntRange(60, 100).Draw(t, "width") // A and C and what is left of the others fit
+		for line := range strings.Lines(tab.text(width)) {
+			if n := utf8.RuneCountInString(line) - 1; n > width {
+				t.Fatalf("%d columns: %q", n, line)
+			}
+		}
+	})
+}
+
+func shownOf(l listing, models []control.Model) []control.Model {
+	return slices.DeleteFunc(slices.Clone(models), func(m control.Model) bool { return m.Hidden && !l.all })
+}
+
 func TestHere(t *testing.T) {
 	for want, m := range map[string]control.Model{
-		"in place": {InPlace: true}, "-": {Size: 10}, "all": {Size: 10, Here: 10}, "99 %": {Size: 1000, Here: 999}, "5 B": {Size: -1, Here: 5},
+		"broken": {InPlace: true, Broken: "cut"}, "in place": {InPlace: true}, "-": {Size: 10}, "all": {Size: 10, Here: 10}, "99 %": {Size: 1000, Here: 999}, "5 B": {Size: -1, Here: 5},
 	} {
 		if got := here(m); got != want {
 			t.Errorf("%+v: %q, want %q", m, got, want)

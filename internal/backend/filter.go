@@ -46,10 +46,10 @@ func (r *Rules) Filter(sel Selection, s format.Summary) Shown {
 	}
 	switch {
 	case !shown.Model:
-		shown.Why = fmt.Sprintf("nothing of it runs on %s: %s", sel, r.needs(s.Artifacts, hidden))
+		shown.Why = fmt.Sprintf("nothing of it runs on %s: %s", sel, r.needs(sel, s.Artifacts, results, hidden))
 	case loadable && slices.Contains(hidden, true):
 		shown.Hidden = paths(s.Artifacts, hidden)
-		shown.Why = fmt.Sprintf("left out on %s: %s", sel, r.needs(s.Artifacts, hidden))
+		shown.Why = fmt.Sprintf("left out on %s: %s", sel, r.needs(sel, s.Artifacts, results, hidden))
 	}
 	return shown
 }
@@ -78,15 +78,19 @@ func paths(artifacts []format.Artifact, chosen []bool) map[string]bool {
 	return set
 }
 
-// needs says of each kind of chosen artifact what it would need: "mlx
-// (mlx-quantised) needs metal".
-func (r *Rules) needs(artifacts []format.Artifact, chosen []bool) string {
+// needs says of each kind of chosen artifact what it would need ("mlx needs
+// metal"), or that it gives way to something better.
+func (r *Rules) needs(sel Selection, artifacts []format.Artifact, results []Result, chosen []bool) string {
 	var list []string
 	for i, a := range artifacts {
 		if !chosen[i] || a.Role != format.Weights {
 			continue
 		}
-		if line := r.need(a); !slices.Contains(list, line) {
+		line := nameOf(a) + " gives way to what is made for " + sel.String()
+		if !results[i].Spare {
+			line = r.need(a)
+		}
+		if !slices.Contains(list, line) {
 			list = append(list, line)
 		}
 	}
@@ -94,6 +98,14 @@ func (r *Rules) needs(artifacts []format.Artifact, chosen []bool) string {
 }
 
 func (r *Rules) need(a format.Artifact) string {
+	all := r.Support(format.Summary{Artifacts: []format.Artifact{a}}).Runs()
+	if len(all) == 0 {
+		return nameOf(a)
+	}
+	return nameOf(a) + " needs " + join(all, " or ")
+}
+
+func nameOf(a format.Artifact) string {
 	name := string(a.Format)
 	if a.Scheme != "" && a.Scheme != name {
 		name = a.Scheme + " " + name
@@ -101,10 +113,5 @@ func (r *Rules) need(a format.Artifact) string {
 	if a.Target != "" {
 		name += " for " + string(a.Target)
 	}
-	on := r.Support(format.Summary{Artifacts: []format.Artifact{a}})
-	all := slices.Concat(on.Yes, on.Limited)
-	if len(all) == 0 {
-		return name
-	}
-	return name + " needs " + join(all, " or ")
+	return name
 }

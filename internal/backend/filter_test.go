@@ -99,7 +99,7 @@ func TestFilter(t *testing.T) {
 		{name: "something broken is not better", sel: only(CUDA), model: true,
 			files: "cpu_and_mobile/model.onnx cuda/model-00001-of-00002.safetensors"},
 		{name: "what may be any GPU's gives way to the CPU's on a CPU", sel: only(CPU), model: true, hidden: "gpu/gpu-int4/model.onnx",
-			files: "cpu_and_mobile/cpu-int4/model.onnx gpu/gpu-int4/model.onnx", why: "left out on cpu: onnx for gpu needs cpu"},
+			files: "cpu_and_mobile/cpu-int4/model.onnx gpu/gpu-int4/model.onnx", why: "left out on cpu: onnx for gpu gives way to what is made for cpu"},
 		{name: "tensors of an ONNX graph under any name stay with it", sel: only(DirectML), model: true,
 			files: "onnx/decoder.onnx onnx/decoder_weights.bin pytorch_model.bin", hidden: "pytorch_model.bin",
 			why: "left out on directml: pickle needs cuda or rocm or metal or intel or neuron or tpu or cpu"},

@@ -170,6 +170,17 @@ type Support struct {
 	Unknown []Backend `json:"unknown,omitempty"`
 }
 
+// Runs are the backends that run it, limits or not, in the order of listings.
+func (s Support) Runs() []Backend {
+	var list []Backend
+	for _, b := range allBackends {
+		if slices.Contains(s.Yes, b) || slices.Contains(s.Limited, b) {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
 // Support lists the backends that can run something of a model.
 func (r *Rules) Support(s format.Summary) Support {
 	var out Support

@@ -35,7 +35,7 @@ func TestArtifacts(t *testing.T) {
 			want: []string{`onnx: onnx/model.onnx onnx/model.onnx_data`, `onnx "fp16": onnx/model_fp16.onnx onnx/model_fp16.onnx_data_1`,
 				`onnx "q4f16": onnx/model_q4f16.onnx`}},
 		{name: "ONNX Runtime GenAI", files: "cuda/cuda-int4-rtn-block-32/model.onnx cpu_and_mobile/cpu-int4/model.onnx directml/d/model.onnx gpu/model.onnx",
-			want: []string{`onnx@cpu: cpu_and_mobile/cpu-int4/model.onnx`, `onnx@cuda: cuda/cuda-int4-rtn-block-32/model.onnx`,
+			want: []string{`onnx@cpu "int4": cpu_and_mobile/cpu-int4/model.onnx`, `onnx@cuda "int4": cuda/cuda-int4-rtn-block-32/model.onnx`,
 				`onnx@directml: directml/d/model.onnx`, `onnx@gpu: gpu/model.onnx`}},
 		{name: "made for one backend", files: "model.metal.bin metal/model.bin metal/lib.metallib metal/config.json model.dml.bin model.cuda.bin model.bin",
 			want: []string{`native@metal: metal/lib.metallib metal/model.bin`, `pickle: model.bin`, `native@cuda: model.cuda.bin`,
@@ -110,6 +110,25 @@ func TestTraits(t *testing.T) {
 		s := Of(m, tt.h)
 		if got := lines(s); len(got) != 1 || got[0] != tt.want+": model.safetensors" || s.Architecture != tt.arch || s.Parameters != tt.size {
 			t.Errorf("%s: %q, architecture %q, size %q", tt.name, got, s.Architecture, s.Parameters)
+		}
+	}
+}
+
+func TestIsWeights(t *testing.T) {
+	for names, want := range map[string]bool{
+		`a.gguf A.SafeTensors a/b.onnx m.ort m.bin m.pt x.pth x.ckpt x.engine x.plan x.trt x.neff x.neuron x.tflite x.task x.litertlm
+		flax_model.msgpack tf_model.h5 x.keras x.llamafile x.nemo x.mlmodel`: true,
+		`README.md config.json tokenizer.bin optimizer.pt training_args.bin rng_state_0.pth x.onnx_data x.xml x.gguf.part x.metallib tokenizer.model`: false,
+	} {
+		for _, name := range split(names) {
+			if IsWeights(name) != want {
+				t.Errorf("%s: %v", name, !want)
+			}
+		}
+	}
+	for name, want := range map[string]bool{"M.mlpackage": true, "m.MLModelC": true, "m.mlmodel": false, "mlpackage": false, "onnx": false} {
+		if IsBundle(name) != want {
+			t.Errorf("bundle %s: %v", name, !want)
 		}
 	}
 }

@@ -20,6 +20,23 @@ func isText(lower string) bool { return textEndings[path.Ext(lower)] }
 // with the same endings.
 var notWeights = []string{"training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state"}
 
+// IsWeights reports whether a file's name is that of something to load, whole
+// or in part. The generic endings (".bin") are also used for other things; what
+// trainers leave besides the weights is none.
+func IsWeights(p string) bool {
+	base := strings.ToLower(path.Base(p))
+	ext := path.Ext(base)
+	switch {
+	case ext == ggufExt, ext == ".safetensors", ext == ".onnx", ext == ".ort", ext == ".mlmodel", binaryEndings[ext] != "":
+		return true
+	}
+	return isPickle(base, ext)
+}
+
+// IsBundle reports whether a directory's name is that of a Core ML bundle,
+// which is weights as a whole.
+func IsBundle(dir string) bool { return coreMLBundle(strings.ToLower(dir)+"/") != "" }
+
 // place decides the artifact of a file: its format, target, scheme and role,
 // and what tells artifacts of the same format apart. No format: none.
 func (g *grouper) place(p, lower string) (Artifact, string) {
@@ -40,7 +57,7 @@ func (g *grouper) place(p, lower string) (Artifact, string) {
 	case binaryEndings[ext] != "":
 		return Artifact{Format: binaryEndings[ext], Target: target}, dir + "/" + stemOf(ext, base)
 	case isONNX(base) || g.isTensorsOfONNX(dir, base, ext):
-		return Artifact{Format: ONNX, Target: targetOf(lower, true), Quant: onnxQuant(base)}, dir + "\x00" + onnxQuant(base)
+		return Artifact{Format: ONNX, Target: targetOf(lower, true), Quant: onnxQuant(lower)}, dir + "\x00" + onnxQuant(base)
 	case ext == ".safetensors":
 		a := g.torch(Safetensors, p)
 		a.Target = target
@@ -113,15 +130,19 @@ func (g *grouper) isTensorsOfONNX(dir, base, ext string) bool {
 		targetOf(base, false) == ""
 }
 
-// onnxQuant is the precision that an ONNX file's name states ("q4f16"), or "".
-func onnxQuant(base string) string {
-	stem := base
+// onnxQuant is the precision that an ONNX file's name states ("q4f16"), else
+// that of the directory it is in ("cuda-int4-rtn-block-32"), or "".
+func onnxQuant(p string) string {
+	stem := path.Base(p)
 	for _, cut := range []string{".onnx", ".ort"} {
 		if i := strings.Index(stem, cut); i >= 0 {
 			stem = stem[:i]
 		}
 	}
 	if m := onnxLabel.FindStringSubmatch(stem); m != nil {
+		return m[1]
+	}
+	if m := onnxDirLabel.FindStringSubmatch(path.Base(path.Dir(p))); m != nil {
 		return m[1]
 	}
 	return ""

@@ -70,6 +70,9 @@ var bitsWord = regexp.MustCompile(`(?i)(?:^|[-_.])([0-9](?:\.[0-9]+)?)[-_]?(bit|
 // onnxLabel is how the names of ONNX files state a precision, after the stem.
 var onnxLabel = regexp.MustCompile(`(?i)[-_.](fp16|fp32|bf16|q4f16|q4|q8|int4|int8|uint8|quantized|quint8|qint8|bnb4)(?:[-_.][a-z0-9_]+)?$`)
 
+// onnxDirLabel is how ONNX Runtime's tools name the directories of variants.
+var onnxDirLabel = regexp.MustCompile(`(?:^|[-_])(int4|int8|fp16|fp32|bf16)(?:$|[-_])`)
+
 // sizeWord is how names state a number of parameters: 8B, 0.6b, 8x7B, E4B, 270M.
 var sizeWord = regexp.MustCompile(`(?i)(?:^|[-_.:/ ])(E?(?:[0-9]{1,3}x)?[0-9]{1,4}(?:\.[0-9]{1,2})?[BM])(?:$|[-_.:/ ])`)
 

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -47,11 +48,15 @@ var zoo = map[string]string{
 }
 
 func TestFind(t *testing.T) {
-	s := local(t, plant(t, zoo))
+	tree := maps.Clone(zoo)
+	tree["apple/M.mlpackage/Data/weight.bin"] = "weights"
+	s := local(t, plant(t, tree))
 	for name, want := range map[string]string{
 		"gpt2":                       "model gpt2",
 		"GPT2":                       "model gpt2",
 		"gpt2/model.safetensors":     "not found",
+		"apple":                      "model apple",
+		"apple/M.mlpackage":          "not found",
 		"gpt2@main":                  "not found",
 		"Qwen":                       "namespace Qwen",
 		"qwen":                       "namespace Qwen",

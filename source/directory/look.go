@@ -66,7 +66,7 @@ const (
 
 // shape classes a directory at the top. One with weights of its own is a
 // model; so is one with a config beside directories with weights (diffusers,
-// ONNX exports). Any other with a model below it is a namespace.
+// ONNX exports), and one with a Core ML bundle. Any other with a model below it is a namespace.
 func (l *look) shape(dir string) (shape, error) {
 	d, err := l.Dir(dir)
 	if err != nil {
@@ -74,6 +74,9 @@ func (l *look) shape(dir string) (shape, error) {
 	}
 	own := ofFiles(d.Files)
 	if own == hasWeights {
+		return isModel, nil
+	}
+	if slices.ContainsFunc(d.Dirs, format.IsBundle) {
 		return isModel, nil
 	}
 	below, err := l.content(dir)

@@ -106,7 +106,9 @@ type Model struct {
 	Quant        string   `json:"quant,omitempty"`
 	Architecture string   `json:"architecture,omitempty"`
 	Parameters   string   `json:"parameters,omitempty"`
-	Backends     []string `json:"backends,omitempty"` // that can run it
+	Backends     []string `json:"backends,omitempty"` // that can run it, perhaps with limits
+	Limited      []string `json:"limited,omitempty"`  // those of Backends that run it on some devices only, or slowly, or partly
+	Broken       string   `json:"broken,omitempty"`   // why it can't be loaded: a part is missing, a file is truncated
 	Hidden       bool     `json:"hidden,omitempty"`   // the mount's listing leaves it out
 	Why          string   `json:"why,omitempty"`      // it, or files of it, are left out; or can't be listed
 }

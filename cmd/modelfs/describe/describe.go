@@ -53,28 +53,28 @@ func (d *Describer) Describe(ctx context.Context, m *model.Model) operate.Descri
 	d.Study(ctx, m)
 	s := format.Of(m, d.headers(ctx, m))
 	about := operate.Description{
-		Format: joined(s.Formats), Quant: joined(s.Quants), Architecture: s.Architecture, Parameters: s.Parameters, Why: s.Broken(),
+		Format: joined(s.Formats), Quant: joined(s.Quants), Architecture: s.Architecture, Parameters: s.Parameters, Broken: s.Broken(),
 	}
 	if s.HasWeights() {
 		on := d.machine.rules.Support(s)
-		for _, b := range slices.Concat(on.Yes, on.Limited) {
-			about.Backends = append(about.Backends, string(b))
-		}
+		about.Backends, about.Limited = words(on.Runs()), words(on.Limited)
 	}
 	left := d.Filter(m, "")
 	about.Hidden = !left.Runs
-	about.Why = strings.Join(slices.DeleteFunc([]string{about.Why, left.Why}, func(s string) bool { return s == "" }), "; ")
+	about.Why = strings.Join(slices.DeleteFunc([]string{about.Broken, left.Why}, func(s string) bool { return s == "" }), "; ")
 	return about
 }
 
-// joined is a list for one column of a table.
-func joined[T ~string](list []T) string {
-	words := make([]string, len(list))
-	for i, w := range list {
-		words[i] = string(w)
+func words[T ~string](list []T) []string {
+	var words []string
+	for _, w := range list {
+		words = append(words, string(w))
 	}
-	return strings.Join(words, ",")
+	return words
 }
+
+// joined is a list for one column of a table.
+func joined[T ~string](list []T) string { return strings.Join(words(list), ",") }
 
 // Variants tells the weights of a quantisation from those of others.
 func Variants(m *model.Model, quant string) operate.Variant {

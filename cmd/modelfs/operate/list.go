@@ -105,7 +105,7 @@ func (o *Operator) describe(ctx, reading context.Context, e entry) control.Model
 	d := o.Describe(reading, m)
 	line.Source, line.Revision, line.InPlace, line.Files = m.Source, m.Revision, m.Kind.InPlace(), len(m.Files)
 	line.Format, line.Quant, line.Architecture, line.Parameters = d.Format, d.Quant, d.Architecture, d.Parameters
-	line.Backends, line.Hidden, line.Why = d.Backends, d.Hidden, d.Why
+	line.Backends, line.Limited, line.Broken, line.Hidden, line.Why = d.Backends, d.Limited, d.Broken, d.Hidden, d.Why
 	o.measure(&line, m)
 	return line
 }

@@ -73,7 +73,9 @@ type Shelf interface {
 // A Description is what a model is. Empty fields are not known.
 type Description struct {
 	Format, Quant, Architecture, Parameters string
-	Backends                                []string // that can run it
+	Backends                                []string // that can run it, perhaps with limits
+	Limited                                 []string // those of them that have limits
+	Broken                                  string   // why it can't be loaded; "" for nothing known
 	Hidden                                  bool     // nothing of it runs here
 	Why                                     string   // it, or files of it, are left out of listings
 }

@@ -30,24 +30,8 @@ const (
 
 const pointerStart = "version https://git-lfs"
 
-// endings are those of files that hold weights. The generic ones are also used
-// for other things, see Is.
-var endings = map[string]bool{".gguf": true, ".safetensors": true, ".onnx": true, ".llamafile": true, ".msgpack": true,
-	".h5": true, ".tflite": true, ".engine": true, ".plan": true, ".mlmodel": true, ".nemo": true,
-	".bin": true, ".pt": true, ".pth": true, ".ckpt": true}
-
-// notWeights begin the names of files that trainers save next to the weights
-// with the same endings.
-var notWeights = []string{"training_args", "optimizer", "scheduler", "rng_state", "random_states", "scaler", "tokenizer", "trainer_state"}
-
 // Is reports whether a file's name is that of something to load.
-func Is(name string) bool {
-	name = strings.ToLower(path.Base(name))
-	if !endings[path.Ext(name)] {
-		return false
-	}
-	return !slices.ContainsFunc(notWeights, func(p string) bool { return strings.HasPrefix(name, p) })
-}
+func Is(name string) bool { return format.IsWeights(name) }
 
 // IsProjector reports whether a name is that of a multimodal projector, which
 // is no model by itself.
