@@ -19,6 +19,8 @@ const (
 	maxGGUFName    = 1 << 16 // of a key or a tensor
 	maxGGUFKept    = 1 << 10 // of a text that is kept
 	maxGGUFNesting = 4
+
+	unlikelyVersion = 100 // no GGUF, but something else that begins with its letters
 )
 
 // A GGUFHeader is what the header of a GGUF file says.
@@ -33,12 +35,16 @@ type GGUFHeader struct {
 }
 
 // ReadGGUF reads the header of a GGUF file of the given size. It reads no
-// tensor, and at most 64 MiB. Errors: Invalid for what is no GGUF that can be
+// tensor, and at most 64 MiB. Of a version that is newer than what is known
+// here it says nothing. Errors: Invalid for what is no GGUF that can be
 // used, Corrupt for a file that ends within its header, else the reader's.
 func ReadGGUF(r io.ReaderAt, size int64) (*GGUFHeader, error) {
 	d := newGGUFDecoder(r, size)
 	h := &GGUFHeader{Expected: -1}
 	tensors, keys := d.preamble()
+	if d.newer {
+		return h, nil
+	}
 	alignment := uint64(32)
 	for i := uint64(0); i < keys && d.err == nil; i++ {
 		d.pair(h, &alignment)
@@ -79,6 +85,10 @@ func (d *ggufDecoder) preamble() (tensors, keys uint64) {
 	version := d.uint32()
 	if d.err == nil && version&0xffff == 0 {
 		d.order, version = binary.BigEndian, bits.ReverseBytes32(version)
+	}
+	if d.err == nil && version > 3 && version < unlikelyVersion {
+		d.newer = true
+		return 0, 0
 	}
 	if d.err == nil && version != 2 && version != 3 {
 		d.fail(model.Invalid, "it is GGUF version %d; modelfs knows 2 and 3", version)

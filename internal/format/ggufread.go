@@ -25,6 +25,7 @@ type ggufDecoder struct {
 	order binary.ByteOrder
 	off   int64 // bytes that were read
 	size  int64 // of the file
+	newer bool  // of a version that is not known here
 	err   error
 }
 
