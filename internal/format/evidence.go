@@ -93,6 +93,9 @@ func (ev *evidence) name(name string, words []string) {
 // taken from the words of tags and name: a quantisation file beside it, and
 // ExLlama's old models, whose config is the original's.
 func configured(c *model.Traits, words evidence) evidence {
+	if *c == (model.Traits{}) {
+		return words // "{}" says nothing
+	}
 	ev := evidence{scheme: c.Scheme, bits: c.Bits, mlx: c.MLX || words.mlx, dtype: c.Dtype}
 	switch {
 	case ev.mlx && ev.bits > 0:

@@ -102,6 +102,9 @@ func TestTraits(t *testing.T) {
 			h:    Hints{Configs: map[string]*model.Traits{".": {Scheme: "gptq", Architecture: "qwen3"}}},
 			want: `safetensors/gptq "gptq"`, arch: "qwen3"},
 		{name: "a config that was read, of new MLX", tags: "mlx", h: Hints{Configs: map[string]*model.Traits{".": {Bits: 4}}}, want: `mlx/mlx "4-bit"`},
+		{name: "a config that says nothing", model: "a/x-mlx-4bit", h: Hints{Configs: map[string]*model.Traits{".": {}}}, want: `mlx/mlx "4-bit"`},
+		{name: "a config that was read, of MLX that is not quantised", model: "a/x-mlx-4bit", h: Hints{Configs: map[string]*model.Traits{".": {Architecture: "llama"}}},
+			want: `mlx`, arch: "llama"},
 		{name: "a config that was read, of old ExLlama", model: "a/x-3.5bpw-exl2", h: Hints{Configs: map[string]*model.Traits{".": {Dtype: "float16"}}},
 			want: `safetensors/exl2 "exl2 3.5-bit"`},
 	} {

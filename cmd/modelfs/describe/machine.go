@@ -41,7 +41,7 @@ func readRules(file string) (*backend.Rules, error) {
 	}
 	rules, err := backend.ParseRules(raw)
 	if err != nil {
-		return nil, model.Errorf(model.Invalid, "backend_rules: %s: %w; the built-in table is used without this setting", file, err)
+		return nil, model.Errorf(model.Invalid, "backend_rules: %s: %w; correct it, or leave the setting out for the built-in table", file, err)
 	}
 	return rules, nil
 }
