@@ -220,7 +220,7 @@ func timedLs(t testing.TB, how, dir string) time.Duration {
 }
 
 // inContainer starts what comes after it where sysfs shows a GPU and /dev has
-// no node of it.
+// nodes of it that no driver answers.
 const inContainer = `#!/bin/sh
 exec unshare -m sh -e -c '
 mount -t tmpfs none /sys/bus/pci/devices
@@ -230,6 +230,8 @@ echo 0x030200 > /sys/bus/pci/devices/0000:01:00.0/class
 dev=$(mktemp -d)
 mount -t tmpfs none "$dev"
 cp -a /dev/fuse /dev/null /dev/urandom "$dev"
+mknod "$dev/nvidia0" c 195 0
+mknod "$dev/nvidiactl" c 195 255
 mount --bind "$dev" /dev
 exec "$0" "$@"' %s "$@"
 `
@@ -246,11 +248,13 @@ func TestContainerWithoutItsGPU(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := d.stderr.String()
-	for _, want := range []string{"backend=cpu", "no device of a GPU or an accelerator opens", "PCI device 0000:01:00.0 is there"} {
-		if !strings.Contains(log, want) {
-			t.Errorf("the log does not say %q", want)
-		}
+	doctor := command(wrapped, "doctor", "--hf-endpoint", "", "--cache", tempDir(t, "cache"))
+	doctor.Env = cleanEnv(t)
+	out, _ := doctor.Output() // it may find other things that are wrong
+	for what, text := range map[string]string{"the log": log, "doctor": string(out)} {
+		wantIn(t, what, text, "no device of a GPU or an accelerator opens", "PCI device 0000:01:00.0 is there", "/dev/nvidia0: no such device or address")
 	}
+	wantIn(t, "the log", log, "backend=cpu")
 	if strings.Contains(log, `"listings are for this backend" backend=cuda`) {
 		t.Error("a GPU that can't be used counts")
 	}
