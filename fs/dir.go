@@ -1,8 +1,10 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"path"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -233,9 +235,8 @@ func withCookies(entries []dirent) []dirent {
 	for i := range entries {
 		entries[i].cookie = inoOf("cookie", entries[i].name)>>1 + cookieParent + 1
 	}
-	sort.Slice(entries, func(i, j int) bool {
-		a, b := entries[i], entries[j]
-		return a.cookie < b.cookie || a.cookie == b.cookie && a.name < b.name
+	slices.SortFunc(entries, func(a, b dirent) int {
+		return cmp.Or(cmp.Compare(a.cookie, b.cookie), cmp.Compare(a.name, b.name))
 	})
 	for i := 1; i < len(entries); i++ {
 		if entries[i].cookie <= entries[i-1].cookie {

@@ -40,6 +40,7 @@ type asker struct {
 	listings *book[listed]  // by listingKey
 	names    *book[named]   // one page, ""
 	judge    *judge         // of a tree
+	indexer  indexer
 }
 
 func newAsker(s Source, r *Resolver) *asker {

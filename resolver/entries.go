@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -129,23 +130,42 @@ type gathering struct {
 
 // addAll adds what one source lists, and the namespaces that it implies.
 func (g *gathering) addAll(a *asker, found []model.Found) {
-	for _, f := range found {
-		n, err := model.ParseName(f.Name)
-		if err != nil || !g.r.confine.allows(n, a.id, a.kind) {
+	x := a.indexer.index(found, func(n model.Name) bool { return g.r.confine.allows(n, a.id, a.kind) })
+	for _, i := range x.by[g.dir] {
+		g.addOne(a, i.name, found[i.at])
+	}
+	if g.dir != "" {
+		return
+	}
+	for org, in := range x.by {
+		if org == "" {
 			continue
 		}
-		if !a.shows(n, f, g.runs) {
-			g.leave(n, f.Kind)
-			continue
-		}
-		e := model.Entry{Kind: f.Kind, Source: a.id, ModTime: f.ModTime, Settled: g.settled}
-		if f.Broken == "" {
-			g.add(n, e)
-		} else if name, kind, ok := g.place(n, f.Kind); ok {
-			e.Name, e.Kind = name, kind
-			g.broken = append(g.broken, e)
+		for _, i := range in { // until one shows that the namespace is worth a look
+			if g.addOne(a, i.name, found[i.at]) {
+				break
+			}
 		}
 	}
+}
+
+// addOne adds what a name is in the directory, and reports whether any further
+// name could add no better one.
+func (g *gathering) addOne(a *asker, n model.Name, f model.Found) bool {
+	if !a.shows(n, f, g.runs) {
+		g.leave(n, f.Kind)
+		return false
+	}
+	e := model.Entry{Kind: f.Kind, Source: a.id, ModTime: f.ModTime, Settled: g.settled}
+	if f.Broken == "" {
+		g.add(n, e)
+		return true
+	}
+	if name, kind, ok := g.place(n, f.Kind); ok {
+		e.Name, e.Kind = name, kind
+		g.broken = append(g.broken, e)
+	}
+	return false
 }
 
 // place says what a name is in the directory: itself, or the namespace that it
@@ -214,9 +234,8 @@ func (g *gathering) sorted() []model.Entry {
 		}
 	}
 	list := make([]model.Entry, 0, len(g.entries))
-	for _, e := range g.entries {
-		list = append(list, e)
+	for _, name := range slices.Sorted(maps.Keys(g.entries)) {
+		list = append(list, g.entries[name])
 	}
-	slices.SortFunc(list, func(a, b model.Entry) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }

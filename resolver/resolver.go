@@ -46,6 +46,7 @@ type Source interface {
 	// List lists the model that Find found under the same n.
 	List(ctx context.Context, n model.Name, f model.Found) (*model.Model, error)
 	// Names lists what can be enumerated cheaply; nil where nothing can.
+	// Nobody changes the slice: the same one again says that nothing changed.
 	Names(ctx context.Context) ([]model.Found, error)
 }
 

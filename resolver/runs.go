@@ -51,6 +51,8 @@ type judge struct {
 	mu      sync.Mutex // guards what follows
 	decided map[string]decision
 	round   chan struct{} // closed when the decisions under way are made; nil: there are none
+	clean   []model.Found // a list of which all is decided, until due; nil: none is known
+	due     time.Time
 }
 
 type decision struct {
@@ -70,19 +72,29 @@ func (j *judge) begin(found []model.Found) <-chan struct{} {
 	if j.round != nil {
 		return j.round
 	}
+	now := time.Now()
+	if sameList(j.clean, found) && now.Before(j.due) {
+		return nil
+	}
 	var open []model.Found
-	wait := false
+	wait, due := false, now.Add(decidedFor)
 	for _, f := range found {
 		d, ok := j.decided[f.Name]
 		known := ok && d.modTime.Equal(f.ModTime)
-		if f.Kind != model.Namespace && (!known || time.Since(d.at) >= decidedFor) {
+		switch again := d.at.Add(decidedFor); {
+		case f.Kind == model.Namespace:
+		case !known || !now.Before(again):
 			open = append(open, f)
 			wait = wait || !known
+		case again.Before(due):
+			due = again
 		}
 	}
 	if open == nil {
+		j.clean, j.due = found, due
 		return nil
 	}
+	j.clean = nil
 	if len(j.decided) > 2*len(found) {
 		clear(j.decided) // most of it is of models that are gone
 	}

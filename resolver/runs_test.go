@@ -172,6 +172,36 @@ func TestAListingThatWaitedDecidesBehind(t *testing.T) {
 }
 
 // The names that the operator configured are listed, whatever they need.
+// A list that is the very same is not gone through again, until the first of
+// its decisions is a minute old.
+func TestAnUnchangedListIsDecidedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.restart(Config{Filter: applesOnly})
+		w.local.add("m", "model.gguf=1")
+		found, err := w.local.Names(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := w.asker(w.local.id).judge
+		<-j.begin(found)
+		w.local.add("m", "metal=1") // its directory's own time is the same
+		for _, c := range []struct {
+			after time.Duration
+			lists int
+			shown bool
+		}{{0, 1, true}, {decidedFor / 2, 1, true}, {decidedFor / 2, 2, false}, {decidedFor / 2, 2, false}} {
+			time.Sleep(c.after)
+			if round := j.begin(found); round != nil {
+				t.Error("a listing waits for what was decided before")
+			}
+			synctest.Wait()
+			if n := w.local.times("list m"); n != c.lists || j.shows(found[0]) != c.shown {
+				t.Errorf("%v later: %d listings, shown %v", c.after, n, j.shows(found[0]))
+			}
+		}
+	})
+}
+
 func TestConfiguredIsListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

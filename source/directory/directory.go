@@ -26,6 +26,7 @@ package directory
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -46,8 +47,9 @@ type Config struct {
 // "shared:" and the absolute path of the root.
 type Source struct {
 	*inplace.Store
-	dirs  *tree.Cache
-	loose looseFiles
+	dirs   *tree.Cache
+	loose  looseFiles
+	survey tree.Survey
 
 	mu   sync.Mutex // guards walk
 	walk *walk      // the reading of all names that is under way, or nil
@@ -60,7 +62,12 @@ func New(c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Store: store, dirs: tree.NewCache(store.Tree)}, nil
+	s := &Source{Store: store, dirs: tree.NewCache(store.Tree)}
+	s.survey.Look, s.survey.Workers = s.sight, runtime.GOMAXPROCS(0)
+	if s.Guard != nil {
+		s.survey.Workers = sharedWalkers
+	}
+	return s, nil
 }
 
 // Find says what n is in this tree. NotFound: the tree has nothing of that

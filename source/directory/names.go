@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"modelfs/internal/model"
 	"modelfs/source/internal/guard"
@@ -13,10 +12,10 @@ import (
 	"modelfs/source/internal/weights"
 )
 
-// walkers is how many directories of a share a walk reads at a time, because
-// each costs round trips; on a local disk more than one were not faster. There
-// is one walk at a time, so no more threads than these are stuck in it.
-const walkers = 8
+// sharedWalkers is how many directories of a share a walk reads at a time,
+// because each costs round trips. There is one walk at a time, so no more
+// threads than these are stuck in it.
+const sharedWalkers = 8
 
 // A walk is one reading of all names, for everyone who asks meanwhile.
 type walk struct {
@@ -83,15 +82,26 @@ func (s *Source) Names(ctx context.Context) ([]model.Found, error) {
 	return found, err
 }
 
-// names is Names, for the goroutine that may get stuck.
+// names is Names, for the goroutine that may get stuck. As long as nothing has
+// changed, it returns the very same slice.
 func (s *Source) names() ([]model.Found, error) {
-	top, err := s.dirs.Dir(".")
+	held, release, err := s.Tree.Hold()
 	if model.IsKind(err, model.NotFound) {
 		return nil, nil // a local tree that does not exist
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer release()
+	top, err := s.dirs.LookAt(held).Dir(".")
+	if err != nil {
+		return nil, err
+	}
+	return s.survey.Names(held, top, top.Dirs, func(seen []*tree.Sight) []model.Found { return s.merge(top, seen) })
+}
+
+// merge is all that a walk found, sorted.
+func (s *Source) merge(top *tree.Listing, seen []*tree.Sight) []model.Found {
 	found := make(map[string]model.Found)
 	for _, f := range top.Files {
 		if weights.Is(f) {
@@ -101,29 +111,24 @@ func (s *Source) names() ([]model.Found, error) {
 	for stem := range s.loose.in(top) {
 		found[stem] = model.Found{Kind: model.ModelDir, Name: stem}
 	}
-	below := make([][]model.Found, len(top.Dirs))
-	var walking errgroup.Group
-	walking.SetLimit(walkers)
-	if s.Guard == nil {
-		walking.SetLimit(1)
-	}
-	for i, dir := range top.Dirs {
-		walking.Go(func() (err error) {
-			if below[i], err = s.look().namesIn(dir); err != nil {
-				return fmt.Errorf("listing %s: %w", dir, err)
-			}
-			return nil
-		})
-	}
-	if err := walking.Wait(); err != nil {
-		return nil, err
-	}
-	for _, fs := range below {
-		for _, f := range fs {
+	for _, sight := range seen {
+		for _, f := range sight.Found {
 			found[f.Name] = f
 		}
 	}
-	return sortedValues(found), nil
+	return sortedValues(found)
+}
+
+// sight looks at a directory at the top.
+func (s *Source) sight(held *tree.Tree, dir string) (*tree.Sight, error) {
+	readAt := time.Now()
+	l := &look{s.dirs.LookAt(held), s}
+	found, err := l.namesIn(dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing %s: %w", dir, err)
+	}
+	under, all := l.Reading()
+	return &tree.Sight{Found: found, Under: under, Settled: all && held.SettledAll(under, readAt)}, nil
 }
 
 // namesIn is the model at dir, or the models of the namespace dir.

@@ -37,7 +37,7 @@ type Source struct {
 	top       *tree.Cache // of the directory of repositories only
 	index     blobs.Index
 	snapshots snapshots
-	glances   glances
+	survey    tree.Survey
 }
 
 // New makes a source of the cache at c.Root without touching it. The error is
@@ -47,7 +47,9 @@ func New(c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Store: store, top: tree.NewCache(store.Tree)}, nil
+	s := &Source{Store: store, top: tree.NewCache(store.Tree)}
+	s.survey.Look, s.survey.Workers = sight, workers
+	return s, nil
 }
 
 // Find says what n is in this cache. NotFound: the cache has nothing of that

@@ -1,12 +1,10 @@
 package hfcache
 
 import (
-	"errors"
 	iofs "io/fs"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"modelfs/internal/model"
@@ -14,34 +12,10 @@ import (
 	"modelfs/source/internal/weights"
 )
 
-// A glance is what Names saw of one repository. It is immutable.
-type glance struct {
-	found   model.Found // nameless: nothing to load
-	under   []under     // the reference and the directories that were read
-	settled bool        // it may be remembered
-}
-
-// glances remembers what the last Names saw.
-type glances struct {
-	mu sync.Mutex         // guards by
-	by map[string]*glance // by directory
-}
-
-func (g *glances) get(dir string) *glance {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.by[dir]
-}
-
-func (g *glances) replace(by map[string]*glance) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.by = by
-}
-
-// names is Names, for the goroutine that may get stuck.
+// names is Names, for the goroutine that may get stuck. As long as nothing has
+// changed, it returns the very same slice.
 func (s *Source) names() ([]model.Found, error) {
-	repos, err := s.repos()
+	top, repos, err := s.repos()
 	if err != nil || len(repos) == 0 {
 		return nil, err
 	}
@@ -50,66 +24,33 @@ func (s *Source) names() ([]model.Found, error) {
 		return nil, err
 	}
 	defer release()
-	seen, err := s.glanceAll(hub, repos)
-	if err != nil {
-		return nil, err
-	}
-	found, kept := make([]model.Found, 0, len(repos)), make(map[string]*glance, len(repos))
-	for i, g := range seen {
-		if g == nil {
-			continue
-		}
-		if g.settled {
-			kept[repos[i]] = g
-		}
-		if g.found.Name != "" {
-			found = append(found, g.found)
-		}
-	}
-	s.glances.replace(kept)
-	slices.SortFunc(found, func(a, b model.Found) int { return strings.Compare(a.Name, b.Name) })
-	return found, nil
+	return s.survey.Names(hub, top, repos, merge)
 }
 
-// workers look at repositories at the same time: that many system calls of a
-// share are under way, which bounds what the guard does not.
+// merge is all that was found, sorted by name, which is not the order of
+// directories.
+func merge(seen []*tree.Sight) []model.Found {
+	found := make([]model.Found, 0, len(seen))
+	for _, sight := range seen {
+		found = append(found, sight.Found...)
+	}
+	slices.SortFunc(found, func(a, b model.Found) int { return strings.Compare(a.Name, b.Name) })
+	return found
+}
+
+// workers look at repositories at the same time.
 const workers = 4
 
-// glanceAll looks at every repository; nil stands for those with nothing.
-func (s *Source) glanceAll(hub *tree.Tree, repos []string) ([]*glance, error) {
-	seen, errs := make([]*glance, len(repos)), make([]error, workers)
-	var working sync.WaitGroup
-	for w := range workers {
-		working.Go(func() {
-			for i := w; i < len(repos) && errs[w] == nil; i += workers {
-				seen[i], errs[w] = s.glance(hub, repos[i])
-			}
-		})
-	}
-	working.Wait()
-	return seen, errors.Join(errs...)
-}
-
-// glance looks at the repository at dir, unless it is as it was.
-func (s *Source) glance(hub *tree.Tree, dir string) (*glance, error) {
-	if g := s.glances.get(dir); g != nil && g.unchanged(hub) {
-		return g, nil
-	}
+// sight looks at the repository at dir until it sees something to load.
+func sight(hub *tree.Tree, dir string) (*tree.Sight, error) {
 	g, err := glanceAt(hub, dir)
-	return g, tree.Tolerable(err)
-}
-
-func (g *glance) unchanged(hub *tree.Tree) bool {
-	for _, u := range g.under {
-		if now, err := hub.FileStamp(u.path); err != nil || now != u.stamp {
-			return false
-		}
+	if err != nil {
+		return &tree.Sight{}, tree.Tolerable(err)
 	}
-	return true
+	return g, nil
 }
 
-// glanceAt looks at the repository at dir until it sees something to load.
-func glanceAt(hub *tree.Tree, dir string) (*glance, error) {
+func glanceAt(hub *tree.Tree, dir string) (*tree.Sight, error) {
 	readAt := time.Now()
 	v, err := versionOf(hub, dir, "")
 	if err != nil {
@@ -117,37 +58,41 @@ func glanceAt(hub *tree.Tree, dir string) (*glance, error) {
 	}
 	g := &glance{}
 	if v.guess == "" {
-		g.under = append(g.under, under{path.Join(dir, "refs", "main"), v.ref})
+		g.under = append(g.under, tree.Read{Path: path.Join(dir, "refs", "main"), Stamp: v.ref})
 	}
 	some, err := g.search(hub, snapshotDir(dir, v.commit), 0)
 	if err != nil {
 		return nil, err
 	}
-	g.settled = v.guess == "" // a guess depends on every snapshot
-	for _, u := range g.under {
-		g.settled = g.settled && hub.Settled(u.stamp, readAt)
+	// A guess depends on every snapshot, which were not all looked at.
+	seen := &tree.Sight{Under: g.under, Settled: v.guess == "" && !g.partial && hub.SettledAll(g.under, readAt)}
+	if some {
+		seen.Found = []model.Found{{Kind: model.ModelDir, Name: repoName(dir), Revision: v.commit, ModTime: g.modTime, Broken: v.guess}}
 	}
-	if !some {
-		return g, nil
-	}
-	at := g.under[0]
-	if v.guess == "" {
-		at = g.under[1]
-	}
-	g.found = model.Found{Kind: model.ModelDir, Name: repoName(dir), Revision: v.commit, ModTime: at.stamp.ModTime(), Broken: v.guess}
-	return g, nil
+	return seen, nil
+}
+
+// A glance is the search for something to load in a snapshot.
+type glance struct {
+	under   tree.Reading // what was read so far
+	partial bool         // a directory could not be read
+	modTime time.Time    // of the snapshot
 }
 
 // search reports whether dir or a directory below it names something to load.
 func (g *glance) search(hub *tree.Tree, dir string, depth int) (bool, error) {
 	entries, st, err := hub.ReadDir(dir)
 	if err != nil {
+		g.partial = true
 		if depth > 0 {
 			err = tree.Tolerable(err)
 		}
 		return false, err
 	}
-	g.under = append(g.under, under{dir, st})
+	if depth == 0 {
+		g.modTime = st.ModTime()
+	}
+	g.under = append(g.under, tree.Read{Path: dir, Stamp: st})
 	var dirs []string
 	for _, e := range entries {
 		switch {

@@ -143,21 +143,22 @@ func newest(t *tree.Tree, dir string) (version, error) {
 	return version{commit: best, guess: "the cache does not record which commit main is; " + best[:7] + " is the newest snapshot"}, nil
 }
 
-// repos are the directories of repositories, sorted.
-func (s *Source) repos() ([]string, error) {
+// repos are the directories of repositories, sorted, and the listing that they
+// are from.
+func (s *Source) repos() (*tree.Listing, []string, error) {
 	top, err := s.top.Dir(".")
 	if model.IsKind(err, model.NotFound) {
-		return nil, nil // a local cache that does not exist
+		return nil, nil, nil // a local cache that does not exist
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dirs := slices.Clone(top.Dirs)
-	return slices.DeleteFunc(dirs, func(d string) bool { return repoName(d) == "" }), nil
+	return top, slices.DeleteFunc(dirs, func(d string) bool { return repoName(d) == "" }), nil
 }
 
 func (s *Source) refresh() error {
-	repos, err := s.repos()
+	_, repos, err := s.repos()
 	if err != nil || len(repos) == 0 {
 		return err
 	}

@@ -20,15 +20,9 @@ const maxSnapshots = 20_000
 // A snapshot is what the directory of one commit shows. It is immutable.
 type snapshot struct {
 	modTime time.Time
-	under   []under
+	under   tree.Reading // of the directories
 	settled bool
 	files   []entry // sorted by path
-}
-
-// under is a directory that a snapshot was read from.
-type under struct {
-	path  string
-	stamp tree.Stamp
 }
 
 // An entry is a file of a snapshot. Whether its target is there is not known.
@@ -75,28 +69,19 @@ func (c *snapshots) put(id string, s *snapshot) {
 // snapshot is the snapshot of commit. repo is the tree of the repository at dir.
 func (s *Source) snapshot(repo *tree.Tree, dir, commit string) (*snapshot, error) {
 	id := dir + "/" + commit
-	if snap := s.snapshots.get(id); snap != nil && snap.unchanged(repo) {
+	if snap := s.snapshots.get(id); snap != nil && snap.under.Current(repo) {
 		return snap, nil
 	}
 	snap := &snapshot{settled: true}
 	if err := snap.read(repo, snapshotDir("", commit), "", 0); err != nil {
 		return nil, err
 	}
-	snap.modTime = snap.under[0].stamp.ModTime()
+	snap.modTime = snap.under[0].Stamp.ModTime()
 	slices.SortFunc(snap.files, func(a, b entry) int { return strings.Compare(a.path, b.path) })
 	if snap.settled {
 		s.snapshots.put(id, snap)
 	}
 	return snap, nil
-}
-
-func (s *snapshot) unchanged(repo *tree.Tree) bool {
-	for _, u := range s.under {
-		if now, err := repo.DirStamp(u.path); err != nil || now != u.stamp {
-			return false
-		}
-	}
-	return true
 }
 
 // read adds what the directory below, of the snapshot at root, holds.
@@ -109,7 +94,7 @@ func (s *snapshot) read(repo *tree.Tree, root, below string, depth int) error {
 		}
 		return err
 	}
-	s.under = append(s.under, under{dir, stamp})
+	s.under = append(s.under, tree.Read{Path: dir, Stamp: stamp})
 	s.settled = s.settled && repo.Settled(stamp, readAt)
 	for _, e := range entries {
 		p := path.Join(below, e.Name())

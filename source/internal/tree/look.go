@@ -11,9 +11,10 @@ import (
 // A Look is one operation's view of the tree: each directory is read or
 // checked once. It is used by one goroutine.
 type Look struct {
-	cache *Cache
-	tree  *Tree
-	seen  map[string]*Listing
+	cache  *Cache
+	tree   *Tree
+	seen   map[string]*Listing
+	failed bool // a directory could not be read
 }
 
 // Look begins an operation.
@@ -32,8 +33,20 @@ func (l *Look) Dir(rel string) (*Listing, error) {
 	d, err := l.cache.dir(l.tree, rel)
 	if err == nil {
 		l.seen[rel] = d
+	} else {
+		l.failed = true
 	}
 	return d, err
+}
+
+// Reading is what was looked at; all is false if something could not be read,
+// of which a change would not be noticed.
+func (l *Look) Reading() (r Reading, all bool) {
+	r = make(Reading, 0, len(l.seen))
+	for rel, d := range l.seen {
+		r = append(r, Read{rel, d.Stamp})
+	}
+	return r, !l.failed
 }
 
 // ModTime is the mtime of a directory that was looked at.
