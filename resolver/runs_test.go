@@ -190,7 +190,7 @@ func TestAnUnchangedListIsDecidedAgain(t *testing.T) {
 			lists int
 			shown bool
 		}{{0, 1, true}, {decidedFor / 2, 1, true}, {decidedFor / 2, 2, false}, {decidedFor / 2, 2, false}} {
-			time.Sleep(c.after)
+			<-time.After(c.after)
 			if round := j.begin(found); round != nil {
 				t.Error("a listing waits for what was decided before")
 			}
