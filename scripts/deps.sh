@@ -4,7 +4,7 @@
 #   fusermount3  fuse3      mounting as an ordinary user, and unmounting by hand
 #   gcc          gcc        the race detector
 #   rsync, tar   the tools whose view of a cold model is tested
-#   python3, node, npm   the clients that judge the test Hub (scripts/clients.sh)
+#   python3, node, npm, git, g++   the clients that judge modelfs and the test Hub (scripts/clients.sh)
 set -euo pipefail
 
 missing=()
@@ -16,6 +16,8 @@ need tar tar
 need python3 python3-venv
 need node nodejs
 need npm npm
+need git git
+need g++ g++
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 
 if [ ${#missing[@]} -gt 0 ]; then
