@@ -36,9 +36,10 @@ microbench:
 demo: build ## everything on one machine, without a network
 	./modelfs demo
 
-test-clients: ## the test Hub, judged by other people's clients (installed by scripts/clients.sh)
+test-clients: ## the test Hub, stores and engines, with other people's programs (installed by scripts/clients.sh)
 	./scripts/clients.sh $(CLIENTS)
-	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 ./internal/hubtest
+	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 ./internal/hubtest ./source/hfcache
+	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 -run '^TestReal' ./integration
 
 soak: ## readers, killers and faults for SOAK
 	SOAK=$(SOAK) $(GO) test -tags soak -run Soak -timeout 0 -v ./integration

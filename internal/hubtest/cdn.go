@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,11 +37,36 @@ func (h *Hub) ExpireURLs() {
 	h.secret += "0"
 }
 
+// AcceptEncodedAnew makes the CDN take a signed URL for what its query says,
+// not for how it is written, from now on: the real one does, and llama.cpp
+// sorts and encodes what it is redirected to.
+func (h *Hub) AcceptEncodedAnew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.issued == nil {
+		h.issued = make(map[string]bool)
+	}
+}
+
+// meant is a query with its parts decoded and sorted. net/url would drop a part
+// with a bare semicolon.
+func meant(rawQuery string) string {
+	parts := strings.Split(rawQuery, "&")
+	for i, p := range parts {
+		if decoded, err := url.QueryUnescape(p); err == nil {
+			parts[i] = decoded
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "&")
+}
+
 // keyPair ends every signed query.
 const keyPair = "&Key-Pair-Id=KHUBTEST0000"
 
 // sign is the address of a file at the CDN, good for a while. The signature is
-// over the query as it is written: who encodes it anew is refused.
+// over the query as it is written: who encodes it anew is refused, but see
+// AcceptEncodedAnew.
 func (h *Hub) sign(s *snapshot, b *blob) string {
 	sum := sha256.Sum256([]byte(s.ID + "\n" + b.Path + "\n" + b.sha256()))
 	o := &object{file: s.ID + "/" + b.Path, content: b.Content, etag: `"` + hex.EncodeToString(sum[:]) + `"`}
@@ -56,7 +82,13 @@ func (h *Hub) sign(s *snapshot, b *blob) string {
 		"&Expires=%d&Policy=%s",
 		now.UTC().Format("20060102"), now.UTC().Format("20060102T150405Z"), expires-now.Unix(), url.PathEscape(url.PathEscape(path.Base(b.Path))),
 		expires, base64.RawURLEncoding.EncodeToString([]byte(at)))
-	return h.CDN() + at + "?" + query + "&Signature=" + signature(secret, at, query) + keyPair
+	query += "&Signature=" + signature(secret, at, query) + keyPair
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.issued != nil {
+		h.issued[secret+at+"?"+meant(query)] = true
+	}
+	return h.CDN() + at + "?" + query
 }
 
 func signature(secret, at, query string) string {
@@ -69,9 +101,10 @@ func signature(secret, at, query string) string {
 func (h *Hub) signed(u *url.URL) bool {
 	h.mu.Lock()
 	secret := h.secret
+	good := h.issued[secret+u.Path+"?"+meant(u.RawQuery)]
 	h.mu.Unlock()
 	query, rest, ok := strings.Cut(u.RawQuery, "&Signature=")
-	if !ok || rest != signature(secret, u.Path, query)+keyPair {
+	if !good && (!ok || rest != signature(secret, u.Path, query)+keyPair) {
 		return false
 	}
 	expires, err := strconv.ParseInt(u.Query().Get("Expires"), 10, 64)

@@ -50,6 +50,7 @@ type Hub struct {
 	pageSize int                // entries of a page of the tree; 0: as documented
 	secret   string             // signs CDN URLs; ExpireURLs replaces it
 	urlLife  time.Duration      // of a signed URL
+	issued   map[string]bool    // signed URLs by what they mean; nil: they count only as they are written
 	requests int                // counts X-Request-Id
 }
 

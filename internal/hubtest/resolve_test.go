@@ -202,6 +202,19 @@ func TestSignedURLs(t *testing.T) {
 			t.Errorf("%s: %s %q, want %d", name, resp.Status, body, tt.status)
 		}
 	}
+	h.AcceptEncodedAnew()
+	loose, err := url.Parse(fresh())
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := loose.Query()
+	for _, status := range []int{200, 403} {
+		loose.RawQuery = query.Encode()
+		if resp, _ := c.get(loose.String(), nil); resp.StatusCode != status {
+			t.Errorf("%s: %s, want %d", loose, resp.Status, status)
+		}
+		query.Set("Expires", "9"+query.Get("Expires")) // what is encoded anew must still say the same
+	}
 	h.ExpireURLs()
 	if resp, _ := c.get(good, nil); resp.StatusCode != 403 {
 		t.Errorf("after ExpireURLs: %s", resp.Status)

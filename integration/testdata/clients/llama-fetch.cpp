@@ -10,7 +10,7 @@
 
 int main(int argc, char ** argv) {
     common_params params;
-    if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_SERVER)) {
+    if (!common_params_parse(argc, argv, params, LLAMA_EXAMPLE_COMPLETION)) {
         return 1;
     }
     std::printf("%s\n", params.model.path.c_str());
