@@ -355,3 +355,31 @@ func shownIn(t testing.TB, dir string) []string {
 	}
 	return list
 }
+
+// A directory that holds models of its own beside stores of other tools shows
+// all of them, its own first; nothing of a store shows as a plain directory.
+func TestMixedDirectory(t *testing.T) {
+	dir, mine := tempDir(t, "mixed"), pattern{61, 3000}
+	plant(t, dir, map[string]any{"gpt2/model.safetensors": mine, "org/m/model.safetensors": mine, "loose.gguf": mine})
+	plant(t, filepath.Join(dir, "hub"), merged(snapshotOf("org/m", commit, map[string]any{"model.safetensors": pattern{62, 4000}}),
+		snapshotOf("org/other", commit, map[string]any{"model.safetensors": pattern{63, 4000}})))
+	plant(t, filepath.Join(dir, "ollama"), ollamaModel("registry.ollama.ai/library/llama3.2/1b", pattern{64, 5000}, "t"))
+	for _, flag := range []string{"--local", "--shared"} {
+		d := start(t, "--hf-endpoint", "", flag, dir)
+		if got, want := shownIn(t, d.mount), []string{"gpt2", "llama3.2:1b", "loose", "loose.gguf", "org"}; !slices.Equal(got, want) {
+			t.Errorf("%s: ls shows %q, want %q", flag, got, want)
+		}
+		if got, want := shownIn(t, d.path("org")), []string{"m", "other"}; !slices.Equal(got, want) {
+			t.Errorf("%s: ls org shows %q, want %q", flag, got, want)
+		}
+		for file, want := range map[string]pattern{"gpt2/model.safetensors": mine, "org/m/model.safetensors": mine, "loose/model.gguf": mine,
+			"org/other/model.safetensors": {63, 4000}, "llama3.2:1b/model.gguf": {64, 5000}} {
+			checkReads(t, d.path(file), want)
+		}
+		for _, name := range []string{"hub", "ollama", "ollama/blobs"} {
+			_, err := os.Stat(d.path(name))
+			wantErrno(t, name, err, syscall.ENOENT)
+		}
+		d.stop()
+	}
+}

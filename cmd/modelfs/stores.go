@@ -58,10 +58,10 @@ func openTrees(cfg *config.Config, point string, log *slog.Logger, opened *close
 func treesOf(cfg *config.Config, point string, log *slog.Logger) []placed {
 	var list []placed
 	for _, root := range cfg.Local {
-		list = append(list, placed{layoutOf(root, localLook, log), model.Local})
+		list = append(list, layoutsOf(root, model.Local, localLook, log)...)
 	}
 	for _, root := range cfg.Shared {
-		list = append(list, placed{layoutOf(root, sharedLook, log), model.Shared})
+		list = append(list, layoutsOf(root, model.Shared, sharedLook, log)...)
 	}
 	if cfg.NoDiscover {
 		return list
@@ -82,33 +82,48 @@ func treesOf(cfg *config.Config, point string, log *slog.Logger) []placed {
 		found = append(found, placed{s, as})
 		log.Info("found the store of another tool; its models are read in place", "layout", s.Kind, "directory", s.Dir, "because", s.From)
 	}
+	for i := range list {
+		list[i].skip(found)
+	}
 	return append(list, found...)
 }
 
-// layoutOf recognises the layout of a directory, which may hang. Who looks
-// then is left behind: a thread that is stuck in the kernel can't be got back.
-func layoutOf(root string, limit time.Duration, log *slog.Logger) discover.Store {
-	plain := discover.Store{Dir: root}
-	seen := make(chan discover.Store, 1)
-	go func() {
-		s, ok := discover.Recognise(root)
-		if !ok {
-			s = plain
+// skip has a plain tree leave out the directories in which stores were found.
+func (p *placed) skip(found []placed) {
+	if p.Kind != "" {
+		return
+	}
+	for _, f := range found {
+		if rel, inside := strings.CutPrefix(f.Dir, strings.TrimSuffix(p.Dir, "/")+"/"); inside {
+			top, _, _ := strings.Cut(rel, "/")
+			p.Skip = append(p.Skip, top)
 		}
-		seen <- s
-	}()
+	}
+}
+
+// layoutsOf recognises the layouts in a directory, which may hang. Who looks
+// then is left behind: a thread that is stuck in the kernel can't be got back.
+func layoutsOf(root string, as model.SourceKind, limit time.Duration, log *slog.Logger) []placed {
+	seen := make(chan []discover.Store, 1)
+	go func() { seen <- discover.Layouts(root) }()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	var list []placed
 	select {
-	case s := <-seen:
-		if s.Kind != "" {
-			log.Info("the directory is the store of another tool", "layout", s.Kind, "directory", s.Dir)
+	case stores := <-seen:
+		for _, s := range stores {
+			if s.Kind != "" {
+				log.Info("the directory is the store of another tool", "layout", s.Kind, "directory", s.Dir)
+			}
+			list = append(list, placed{s, as})
 		}
-		return s
 	case <-timer.C:
 		log.Warn("the directory did not answer; it is taken for a plain tree until modelfs is started again", "directory", root, "waited", limit)
-		return plain
 	}
+	if list == nil {
+		list = []placed{{discover.Store{Dir: root}, as}}
+	}
+	return list
 }
 
 // own reports whether a store would be a modelfs mount: this one, which must
@@ -134,7 +149,7 @@ func (p placed) open(cfg *config.Config, log *slog.Logger) (tree, error) {
 	timeout := cfg.ListTimeout.Duration
 	switch p.Kind {
 	case "":
-		return directory.New(directory.Config{Root: p.Dir, Kind: p.as, Timeout: timeout, Log: log})
+		return directory.New(directory.Config{Root: p.Dir, Kind: p.as, Skip: p.Skip, Timeout: timeout, Log: log})
 	case discover.HFCache:
 		return hfcache.New(hfcache.Config{Root: p.Dir, Kind: p.as, Timeout: timeout, Log: log})
 	case discover.Ollama:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,8 +48,12 @@ func TestTreesOf(t *testing.T) {
 	t.Setenv("HF_HUB_CACHE", link)
 	within := func(list []placed) (got []string) {
 		for _, p := range list {
-			if rel, err := filepath.Rel(home, p.Dir); err == nil && rel[0] != '.' || p.Dir == hub || p.Dir == studio {
-				got = append(got, p.as.String()+" "+p.Kind+" "+rel)
+			if rel, err := filepath.Rel(home, p.Dir); err == nil && rel[0] != '.' || p.Dir == hub || p.Dir == studio || p.Dir == home {
+				line := p.as.String() + " " + p.Kind + " " + rel
+				if p.Skip != nil {
+					line += fmt.Sprintf(" less %v", p.Skip)
+				}
+				got = append(got, line)
 			}
 		}
 		return got
@@ -64,7 +69,9 @@ func TestTreesOf(t *testing.T) {
 			[]string{"local  plain", "shared  plain", "local hfcache link", "local lmstudio .lmstudio/models", "local ollama o/models"}},
 		{"not looked for", config.Config{Local: []string{plain}, NoDiscover: true}, "", []string{"local  plain"}},
 		{"named", config.Config{Local: []string{ollama, hub}, Shared: []string{studio}}, "",
-			[]string{"local ollama o/models", "local hfcache .cache/huggingface/hub", "shared lmstudio .lmstudio/models"}},
+			[]string{"local  o less [models]", "local ollama o/models", "local hfcache .cache/huggingface/hub", "shared lmstudio .lmstudio/models"}},
+		{"in a tree", config.Config{Local: []string{home + "/"}}, "",
+			[]string{"local  . less [link .lmstudio o]", "local hfcache link", "local lmstudio .lmstudio/models", "local ollama o/models"}},
 		{"the mount itself", config.Config{Local: []string{plain}}, ollama, []string{"local  plain", "local hfcache link", "local lmstudio .lmstudio/models"}},
 	} {
 		got := within(treesOf(&tt.cfg, tt.point, log))
@@ -111,8 +118,8 @@ func TestLayoutOfWhatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	got := layoutOf(dir, 20*time.Millisecond, slog.New(slog.DiscardHandler))
-	if got.Kind != "" || got.Dir != dir || time.Since(began) > 2*time.Second {
+	got := layoutsOf(dir, model.Shared, 20*time.Millisecond, slog.New(slog.DiscardHandler))
+	if len(got) != 1 || got[0].Kind != "" || got[0].Dir != dir || got[0].as != model.Shared || time.Since(began) > 2*time.Second {
 		t.Errorf("%+v after %v", got, time.Since(began))
 	}
 	if err := errors.Join(unix.Close(dev), unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH)); err != nil { // who looks is released

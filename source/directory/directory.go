@@ -39,6 +39,7 @@ import (
 type Config struct {
 	Root    string           // the tree; made absolute, need not exist
 	Kind    model.SourceKind // model.Local or model.Shared
+	Skip    []string         // directories at the top that are no models of this tree, nor namespaces
 	Timeout time.Duration    // longest wait for one operation on a share; 0: 10 s. Local trees have none
 	Log     *slog.Logger     // nil: nothing is logged
 }
@@ -48,6 +49,7 @@ type Config struct {
 type Source struct {
 	*inplace.Store
 	dirs   *tree.Cache
+	skip   skipped
 	loose  looseFiles
 	survey tree.Survey
 
@@ -62,7 +64,7 @@ func New(c Config) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Store: store, dirs: tree.NewCache(store.Tree)}
+	s := &Source{Store: store, dirs: tree.NewCache(store.Tree), skip: skipped{names: c.Skip}}
 	s.survey.Look, s.survey.Workers = s.sight, runtime.GOMAXPROCS(0)
 	if s.Guard != nil {
 		s.survey.Workers = sharedWalkers

@@ -101,7 +101,7 @@ func (l *look) locatePath(org, repo string) (target, error) {
 	if org == "" {
 		return l.locateTop(repo)
 	}
-	top, err := l.Dir(".")
+	top, err := l.top()
 	if err != nil {
 		return target{}, err
 	}
@@ -144,7 +144,7 @@ func (l *look) locateIn(dir, repo string) (target, error) {
 // namespace, a loose file, or the model that a loose file is. As it is spelt
 // first, then but for case.
 func (l *look) locateTop(name string) (target, error) {
-	top, err := l.Dir(".")
+	top, err := l.top()
 	if err != nil {
 		return target{}, err
 	}

@@ -235,3 +235,32 @@ func TestAt(t *testing.T) {
 		t.Errorf("outside: %s", p.Path())
 	}
 }
+
+// What is skipped is not listed, found or opened, and a change beside it is
+// seen as ever.
+func TestSkip(t *testing.T) {
+	root := plant(t, map[string]string{"gpt2/model.safetensors": "w", "hub/models--a--b/snapshots/x/model.gguf": "w", "hub2/m/model.gguf": "w"})
+	s, err := New(Config{Root: root, Kind: model.Local, Skip: []string{"hub"}})
+	must(t, err)
+	names := func() (got []string) {
+		found, err := s.Names(context.Background())
+		must(t, err)
+		for _, f := range found {
+			got = append(got, f.Name)
+		}
+		return got
+	}
+	if d := cmp.Diff([]string{"gpt2", "hub2/m"}, names()); d != "" {
+		t.Error(d)
+	}
+	for _, name := range []string{"hub", "hub/models--a--b", "HUB"} {
+		if got := outcome(find(t, s, name)); got != "not found" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	must(t, os.MkdirAll(filepath.Join(root, "new"), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "new", "model.gguf"), []byte("w"), 0o644))
+	if d := cmp.Diff([]string{"gpt2", "hub2/m", "new"}, names()); d != "" {
+		t.Error(d)
+	}
+}

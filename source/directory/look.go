@@ -21,6 +21,38 @@ type look struct {
 
 func (s *Source) look() *look { return &look{s.dirs.Look(), s} }
 
+// top is the listing of the root, less what is skipped.
+func (l *look) top() (*tree.Listing, error) {
+	top, err := l.Dir(".")
+	if err != nil {
+		return nil, err
+	}
+	return l.s.skip.from(top), nil
+}
+
+// skipped remembers the root's listing without the names, as long as that is
+// the same: what is kept by its listing is found again.
+type skipped struct {
+	names []string // constant
+
+	mu        sync.Mutex // guards the rest
+	all, rest *tree.Listing
+}
+
+func (s *skipped) from(top *tree.Listing) *tree.Listing {
+	if len(s.names) == 0 {
+		return top
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all != top {
+		rest := *top
+		rest.Dirs = slices.DeleteFunc(slices.Clone(top.Dirs), func(d string) bool { return slices.Contains(s.names, d) })
+		s.all, s.rest = top, &rest
+	}
+	return s.rest
+}
+
 // content is what a directory and those below it hold.
 type content int
 

@@ -93,7 +93,7 @@ func (s *Source) names() ([]model.Found, error) {
 		return nil, err
 	}
 	defer release()
-	top, err := s.dirs.LookAt(held).Dir(".")
+	top, err := (&look{s.dirs.LookAt(held), s}).top()
 	if err != nil {
 		return nil, err
 	}

@@ -31,10 +31,11 @@ const (
 
 // A Store is a directory with a layout.
 type Store struct {
-	Kind   string // one of the kinds
-	Dir    string // absolute
-	From   string // what named it: a variable ("HF_HOME") or "default"
-	Remote string // not "": the type of the network filesystem it is said to be on. Nothing has been looked at there, not even whether the directory exists
+	Kind   string   // one of the kinds; "" for a plain tree, which only Layouts returns
+	Dir    string   // absolute
+	From   string   // what named it: a variable ("HF_HOME") or "default"
+	Remote string   // not "": the type of the network filesystem it is said to be on. Nothing has been looked at there, not even whether the directory exists
+	Skip   []string // of a plain tree: names of directories in it that are other stores', or hold one
 }
 
 // Stores are the stores at the configured and usual places, in the order in
@@ -65,8 +66,8 @@ func find(env func(string) string, home string, m mounts) []Store {
 		}
 		s.Remote = remote
 		if s.Kind == LlamaCpp && remote == "" {
-			if r, ok := Recognise(s.Dir); ok {
-				s.Kind = r.Kind
+			if kind := layout(s.Dir); kind != "" {
+				s.Kind = kind
 			}
 		}
 		found = append(found, s)

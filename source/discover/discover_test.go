@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,7 +145,7 @@ func TestParseMounts(t *testing.T) {
 	}
 }
 
-func TestRecognise(t *testing.T) {
+func TestLayouts(t *testing.T) {
 	root := plant(t, map[string]string{
 		"hf/hub/models--a--b/refs/main":                       "x",
 		"datasets/datasets--a--b/":                            "",
@@ -164,19 +165,41 @@ func TestRecognise(t *testing.T) {
 		"plain/gpt2/model.safetensors":                        "w",
 		"plain/org/model/m.gguf":                              "w",
 		"empty/":                                              "",
+		".ollama/models/manifests/":                           "",
+		".ollama/models/blobs/":                               "",
+		"mixed/gpt2/model.safetensors":                        "w",
+		"mixed/hub/models--a--b/":                             "",
+		"mixed/ollama/models/manifests/":                      "",
+		"mixed/ollama/models/blobs/":                          "",
+		"mixed/models/org/m.gguf":                             "w",
+		"huggingface/hub/models--a--b/":                       "",
+		"up/huggingface/hub/models--a--b/":                    "",
 	})
-	for dir, want := range map[string]string{
-		"hf/hub": "hfcache /hf/hub", "hf": "hfcache /hf/hub", "datasets": "hfcache /datasets", "ollama/models": "ollama /ollama/models",
-		"ollama": "ollama /ollama/models", "docker": "docker /docker", "docker2": "docker /docker2", "ms": "modelscope /ms", "ms2": "modelscope /ms2",
-		"node": "node /node", "llama": "llamacpp /llama", "llama2": "llamacpp /llama2", ".lmstudio/models": "lmstudio /.lmstudio/models",
-		".lmstudio": "lmstudio /.lmstudio/models", "plain": "", "plain/org": "", "empty": "", "none": "",
+	for dir, want := range map[string][]string{
+		"hf/hub": {"hfcache /hf/hub"}, "datasets": {"hfcache /datasets"}, "ollama/models": {"ollama /ollama/models"},
+		"docker": {"docker /docker"}, "docker2": {"docker /docker2"}, "node": {"node /node"},
+		"llama": {"llamacpp /llama"}, "llama2": {"llamacpp /llama2"}, ".lmstudio/models": {"lmstudio /.lmstudio/models"},
+		"plain": {" /plain"}, "plain/org": {" /plain/org"}, "empty": {" /empty"}, "none": {" /none"},
+		// A store in a directory is beside what else the directory holds,
+		"hf":     {" /hf less [hub]", "hfcache /hf/hub"},
+		"ollama": {" /ollama less [models]", "ollama /ollama/models"},
+		"mixed":  {" /mixed less [hub ollama]", "hfcache /mixed/hub", "ollama /mixed/ollama/models"},
+		"up":     {" /up less [huggingface]", "hfcache /up/huggingface/hub"},
+		"ms":     {" /ms less [hub models]", "modelscope /ms"},
+		"ms2":    {" /ms2 less [hub models]", "modelscope /ms2"},
+		// unless the directory is the tool's own.
+		".lmstudio": {"lmstudio /.lmstudio/models"}, ".ollama": {"ollama /.ollama/models"}, "huggingface": {"hfcache /huggingface/hub"},
 	} {
-		got := ""
-		if s, ok := Recognise(filepath.Join(root, dir)); ok {
-			got = s.Kind + " " + strings.TrimPrefix(s.Dir, root)
+		var got []string
+		for _, s := range Layouts(filepath.Join(root, dir)) {
+			line := s.Kind + " " + strings.TrimPrefix(s.Dir, root)
+			if s.Skip != nil {
+				line += fmt.Sprintf(" less %v", s.Skip)
+			}
+			got = append(got, line)
 		}
-		if got != want {
-			t.Errorf("Recognise(%s) = %q, want %q", dir, got, want)
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("Layouts(%s):\n%s", dir, d)
 		}
 	}
 }

@@ -5,34 +5,68 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // maxEntries bounds the entries of a directory that are looked at.
 const maxEntries = 10_000
 
-// Recognise tells the layout of a directory, which it reads: false for a plain
-// tree, or one that can't be read. The store may be a directory below:
-// ~/.ollama/models of ~/.ollama. LM Studio's layout is that of a plain tree, so
-// its own name for the directory is what tells it.
-func Recognise(dir string) (Store, bool) {
+// Layouts says what is in a directory, which it reads. One that has a store's
+// layout is that store. Any other is a plain tree (Kind ""), and the stores
+// that lie in it at the places that tools use are stores of their own; the
+// tree leaves their directories out. The home of a tool is no tree: what lies
+// there beside its store belongs to the tool. What can't be read is a plain
+// tree.
+func Layouts(dir string) []Store {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return Store{}, false
+		return nil
 	}
-	if kind := layout(dir); kind != "" {
-		return Store{Kind: kind, Dir: dir}, true
+	plain := Store{Dir: dir}
+	kind := layout(dir)
+	switch kind {
+	case "":
+	case ModelScope: // it is in two directories of dir, which may hold more
+		plain.Skip = []string{"hub", "models"}
+		return []Store{plain, {Kind: kind, Dir: dir}}
+	default:
+		return []Store{{Kind: kind, Dir: dir}}
 	}
-	for _, below := range []struct{ dir, kind string }{{"hub", HFCache}, {"models", Ollama}, {"models", LMStudio}, {"models", Docker}} {
-		at := filepath.Join(dir, below.dir)
-		if layout(at) == below.kind {
-			return Store{Kind: below.kind, Dir: at}, true
+	var below []Store
+	for _, place := range nested {
+		at := filepath.Join(dir, place.dir)
+		top, _, _ := strings.Cut(place.dir, "/")
+		if !slices.Contains(place.kinds, layout(at)) || slices.Contains(plain.Skip, top) {
+			continue
 		}
+		below = append(below, Store{Kind: layout(at), Dir: at})
+		plain.Skip = append(plain.Skip, top)
 	}
-	return Store{}, false
+	if len(below) > 0 && toolHomes[filepath.Base(dir)] {
+		return below
+	}
+	return append([]Store{plain}, below...)
 }
 
-// layout is the kind of store that dir itself is, or "".
+// nested are the places of stores in a directory that people name.
+var nested = []struct {
+	dir   string
+	kinds []string
+}{
+	{"hub", []string{HFCache}},
+	{"huggingface/hub", []string{HFCache}},
+	{"models", []string{Ollama, LMStudio, Docker}},
+	{"ollama", []string{Ollama}},
+	{"ollama/models", []string{Ollama}},
+}
+
+// toolHomes are the directories that hold one tool's store and nothing of
+// anybody else's.
+var toolHomes = map[string]bool{".ollama": true, ".lmstudio": true, ".docker": true, "huggingface": true}
+
+// layout is the kind of store that dir itself is, or "". LM Studio's layout is
+// that of a plain tree, so its own name for the directory is what tells it.
 func layout(dir string) string {
 	e := look(dir)
 	switch {
