@@ -10,9 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"modelfs/internal/hubtest"
 )
 
 // A link is a symlink's target.
@@ -224,6 +222,7 @@ func TestStoresOfOtherTools(t *testing.T) {
 
 			named := start(t, "--hf-endpoint", "", "--local", dir)
 			checkStore(t, named, l.in, l.list, l.want, l.gone)
+			checkPruned(t, named, dir, l.want)
 		})
 	}
 }
@@ -264,82 +263,6 @@ func TestStoresDoNotShadow(t *testing.T) {
 	mine := pattern{2, 2000}
 	d := start(t, append(discovering(t, home, "HF_HOME="+home), "--hf-endpoint", "", "--local", plainTree(t, "org/m", mine))...)
 	checkReads(t, d.path("org/m/model.safetensors"), mine)
-}
-
-// elsewhere are stores that hold a blob which a repository of the Hub names by
-// its hash, under names of their own.
-func elsewhere(w pattern) map[string]struct {
-	env   string
-	at    string
-	store map[string]any
-	blob  string
-} {
-	sum := sha256Of(w.bytes())
-	return map[string]struct {
-		env   string
-		at    string
-		store map[string]any
-		blob  string
-	}{
-		"hfcache": {"HF_HOME", "hub", snapshotOf("other/name", commit, map[string]any{"w.safetensors": w}), "hub/models--other--name/blobs/" + sum},
-		"ollama":  {"OLLAMA_MODELS", "", ollamaModel("registry.ollama.ai/library/x/latest", w, "t"), "blobs/sha256-" + sum},
-	}
-}
-
-// A blob that lies in any store is served from there under the Hub's name, and
-// when the store prunes it, from the Hub.
-func TestOneContentOneCopy(t *testing.T) {
-	w := pattern{41, 5 << 20}
-	for name, store := range elsewhere(w) {
-		t.Run(name, func(t *testing.T) {
-			hub := hubtest.New(t)
-			hub.AddRepo(plainRepo("org/m", w))
-			home := tempDir(t, "home")
-			plant(t, filepath.Join(home, store.at), store.store)
-			blob := filepath.Join(home, store.blob)
-			old := time.Unix(1_000_000_000, 0)
-			if err := os.Chtimes(blob, old, old); err != nil {
-				t.Fatal(err)
-			}
-			d := start(t, append(discovering(t, home, store.env+"="+home), hubFlags(hub)...)...)
-			file := d.path("org/m/model.safetensors")
-			eventually(t, "the store is known", 5*time.Second, func() bool {
-				info, err := os.Stat(file)
-				return err == nil && info.ModTime().Equal(old)
-			})
-			checkReads(t, file, w)
-			if sent := sentOf(hub, "model.safetensors"); sent != 0 {
-				t.Errorf("%d bytes were downloaded of what is here", sent)
-			}
-			out, errs, code := modelfs(t, "pull", "--cache", d.cache, "org/m")
-			if code != 0 || sentOf(hub, "model.safetensors") != 0 {
-				t.Errorf("pull: %d, %d bytes downloaded\n%s%s", code, sentOf(hub, "model.safetensors"), out, errs)
-			}
-			held, err := os.Open(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer held.Close()
-			if err := os.Remove(blob); err != nil {
-				t.Fatal(err)
-			}
-			checkReads(t, file, w)
-			if sent := sentOf(hub, "model.safetensors"); sent == 0 {
-				t.Error("nothing was downloaded of what is gone")
-			}
-		})
-	}
-}
-
-// sentOf is how much of a file the Hub and its CDN have sent.
-func sentOf(hub *hubtest.Hub, file string) int64 {
-	var sum int64
-	for _, q := range hub.Requests(hubtest.Filter{}) {
-		if strings.HasSuffix(q.File, file) && (q.Status == 200 || q.Status == 206) {
-			sum += q.Sent
-		}
-	}
-	return sum
 }
 
 // shownIn are the names that a directory lists, sorted.
