@@ -24,7 +24,6 @@ package fs
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -76,9 +75,8 @@ type Config struct {
 	Stored func(path string, m *model.Model)
 	// ColdDeny are the names of programs (as in /proc/<pid>/comm) whose opens
 	// of files that would have to be fetched are refused.
-	ColdDeny []string
-	// AllowOther lets other users in; always so for root.
-	AllowOther bool
+	ColdDeny   []string
+	AllowOther bool   // users may use the mount who did not make it
 	UID, GID   uint32 // owner of everything that is shown
 	// BackingDir is where statfs gets its numbers from and where a trial file
 	// is registered for passthrough.
@@ -116,7 +114,7 @@ type Server struct {
 // Mount mounts the tree and returns when the kernel can use it. Its errors
 // name the mount point and what to do.
 func Mount(cfg Config) (*Server, error) {
-	mp, err := OpenMountPoint(cfg.MountPoint)
+	mp, err := OpenMountPoint(cfg.MountPoint, cfg.AllowOther)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +127,7 @@ func Mount(cfg Config) (*Server, error) {
 	s, err := serve(cfg, mp.fusePath(), ledger, nil)
 	if err != nil {
 		mp.abandon()
-		return nil, fmt.Errorf("mounting on %s: %w", cfg.MountPoint, err)
+		return nil, mp.failed(err)
 	}
 	s.mount = mp
 	s.start()

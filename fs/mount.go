@@ -38,46 +38,61 @@ const (
 // in it.
 type MountPoint struct {
 	dir    string // absolute
+	others bool   // users may use it who did not make it
 	fd     int    // /dev/fuse, owned by go-fuse once it serves; -1 with fusermount
 	device string // "major:minor", known once it is mounted
 }
 
 // OpenMountPoint mounts on dir as root; for others fusermount3 does it when
-// the server starts. Errors name the directory and what to do.
-func OpenMountPoint(dir string) (*MountPoint, error) {
-	mp, err := openMountPoint(dir)
+// the server starts. others lets users in who did not make the mount. Errors
+// name the directory and what to do.
+func OpenMountPoint(dir string, others bool) (*MountPoint, error) {
+	abs, err := filepath.Abs(dir)
+	mp := &MountPoint{dir: abs, others: others, fd: -1}
+	if err == nil {
+		err = mp.check()
+	}
+	if err == nil && os.Geteuid() == 0 {
+		err = mp.mount()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mounting on %s: %w", dir, err)
 	}
 	return mp, nil
 }
 
-func openMountPoint(dir string) (*MountPoint, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, err
-	}
-	mp := &MountPoint{dir: dir, fd: -1}
-	if err := mp.check(); err != nil {
-		return nil, err
-	}
-	if os.Geteuid() != 0 {
-		return mp, nil
-	}
+// mount is mount(2).
+func (mp *MountPoint) mount() (err error) {
 	// Close-on-exec from the start: a child that inherits the descriptor keeps
 	// a dead mount alive, with its callers hanging.
 	mp.fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, model.Errorf(model.Unavailable, "opening /dev/fuse: %w (is the fuse module loaded? containers need --device /dev/fuse)", err)
+		return model.Errorf(model.Unavailable, "opening /dev/fuse: %w (is the fuse module loaded? containers need --device /dev/fuse)", err)
 	}
-	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other,max_read=%d",
+	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,max_read=%d",
 		mp.fd, os.Geteuid(), os.Getegid(), maxRead)
-	err = unix.Mount("modelfs", dir, fsType, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
+	if mp.others {
+		data += ",allow_other"
+	}
+	err = unix.Mount("modelfs", mp.dir, fsType, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, data)
 	if err != nil {
 		_ = unix.Close(mp.fd)
-		return nil, fmt.Errorf("mount: %w (containers need --cap-add SYS_ADMIN)", err)
+		return fmt.Errorf("mount: %w (containers need --cap-add SYS_ADMIN)", err)
 	}
-	return mp, nil
+	return nil
+}
+
+// failed says why nothing could be mounted. What fusermount3 has against it
+// goes to standard error only.
+func (mp *MountPoint) failed(err error) error {
+	if mp.fd >= 0 {
+		return fmt.Errorf("mounting on %s: %w", mp.dir, err)
+	}
+	hint := ""
+	if mp.others {
+		hint = " (--allow-other of a user who is not root needs the line user_allow_other in /etc/fuse.conf)"
+	}
+	return model.Errorf(model.Unavailable, "mounting on %s: %s; what fusermount3 said is above%s", mp.dir, strings.TrimSpace(err.Error()), hint)
 }
 
 // check refuses a mount point that is not a directory, or that a living

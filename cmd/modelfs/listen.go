@@ -41,7 +41,17 @@ func (d *daemon) listen() error {
 		return err
 	})
 	d.log.Info("serving metrics, health and the status page", "address", l.Addr().String())
+	if !loopback(l.Addr()) {
+		d.log.Warn("metrics and the status page have no access control, and other machines can reach them: the names of models are no secret there (--listen)",
+			"address", l.Addr().String())
+	}
 	return nil
+}
+
+// loopback reports whether only this machine can reach an address.
+func loopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 func (d *daemon) pages() http.Handler {

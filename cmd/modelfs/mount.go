@@ -70,7 +70,7 @@ func mount(cmd *cobra.Command, sys config.System, cfg *config.Config, point stri
 	if err != nil {
 		return err
 	}
-	held, err := fs.OpenMountPoint(point)
+	held, err := fs.OpenMountPoint(point, cfg.AllowOther)
 	if err != nil {
 		return withCode(exitMount, err)
 	}

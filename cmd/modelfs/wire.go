@@ -156,13 +156,21 @@ func (d *daemon) mountConfig() fs.Config {
 		Explain:    func(ctx context.Context, name string) any { return d.explain(ctx, name) },
 		Stored:     d.resolver.Stored,
 		ColdDeny:   d.cfg.ColdDeny,
-		AllowOther: os.Geteuid() == 0,
-		UID:        uint32(os.Getuid()), GID: uint32(os.Getgid()), //nolint:gosec // the kernel's ids are 32 bits
+		AllowOther: d.cfg.AllowOther,
+		UID:        ownerID(d.cfg.UID, os.Getuid()), GID: ownerID(d.cfg.GID, os.Getgid()),
 		BackingDir: d.cfg.Cache,
 		StackOn:    slices.Concat(d.cfg.Local, d.cfg.Shared),
 		Places:     d.place,
 		Log:        d.log,
 	}
+}
+
+// ownerID is a configured id, or the process's own.
+func ownerID(configured, own int) uint32 {
+	if configured == config.Own {
+		configured = own
+	}
+	return uint32(configured) //nolint:gosec // the kernel's ids are 32 bits, and the configuration's are checked
 }
 
 // place finds a file in place that an earlier server had open. A network

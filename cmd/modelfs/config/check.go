@@ -18,6 +18,10 @@ import (
 // from each other.
 const maxFills = 64
 
+// maxID is the largest number of a user or group; the one above it means
+// "unchanged" to the kernel.
+const maxID = 1<<32 - 2
+
 // finish makes paths absolute and checks what the parsers could not.
 func (c *Config) finish() error {
 	for _, step := range []func() error{c.finishPaths, c.checkWords, c.checkNumbers, c.checkURLs, c.checkNames} {
@@ -86,6 +90,11 @@ func (c *Config) checkNumbers() error {
 	if c.CacheSize < 0 {
 		return errorf("--cache-size", "%d is negative", c.CacheSize)
 	}
+	for name, id := range map[string]int{"--uid": c.UID, "--gid": c.GID} {
+		if id < Own || id > maxID {
+			return errorf(name, "%d is no user's or group's number", id)
+		}
+	}
 	for _, d := range []struct {
 		name  string
 		value Duration
@@ -115,8 +124,12 @@ func (c *Config) checkURLs() error {
 	if c.Listen == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return errorf("--listen", "%w; write it as :9090 or 127.0.0.1:9090", err)
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return errorf("--listen", "%w; write it as :9090 or 0.0.0.0:9090", err)
+	}
+	if host == "" { // everybody's business only where that was asked for
+		c.Listen = net.JoinHostPort("127.0.0.1", port)
 	}
 	return nil
 }

@@ -54,7 +54,11 @@ type Config struct {
 	Fallback string `yaml:"fallback"` // FallbackSame or FallbackAny
 	OnStop   string `yaml:"on_stop"`  // StopUnmount or StopLeave
 
-	Listen    string `yaml:"listen"`     // host:port of metrics, health and the status page; "" for none
+	AllowOther bool `yaml:"allow_other"` // other users may use the mount
+	UID        int  `yaml:"uid"`         // owner that everything in the mount shows; Own for the user who mounts
+	GID        int  `yaml:"gid"`         // its group; Own for that of the user who mounts
+
+	Listen    string `yaml:"listen"`     // host:port of metrics, health and the status page, never without a host; "" for none
 	LogLevel  string `yaml:"log_level"`  // debug, info, warn or error
 	LogFormat string `yaml:"log_format"` // auto, text or json
 
@@ -83,6 +87,9 @@ const (
 	StopUnmount  = "unmount" // stopping takes the mount away
 	StopLeave    = "leave"   // stopping leaves a dead mount point, which the next start mounts over
 )
+
+// Own stands for the id of whoever mounts.
+const Own = -1
 
 // DefaultFile is read where it exists and no other file is named.
 const DefaultFile = "/etc/modelfs/config.yaml"
@@ -139,6 +146,9 @@ func defaults(sys System) *Config {
 		ReadTimeout:   Duration{5 * time.Minute},
 		Fallback:      FallbackSame,
 		OnStop:        StopUnmount,
+		AllowOther:    sys.Root, // engines in containers are not root
+		UID:           Own,
+		GID:           Own,
 		LogLevel:      "info",
 		LogFormat:     "auto",
 		ColdDeny:      coldDeny,

@@ -194,6 +194,9 @@ func TestErrors(t *testing.T) {
 		{name: "password in URL", args: []string{"--router=http://u:hunter2@r"}, want: "--router: a URL with a user"},
 		{name: "query in URL", args: []string{"--router=http://r?key=hunter2"}, want: "no query"},
 		{name: "listen", args: []string{"--listen=9090"}, want: "--listen: "},
+		{name: "no user's number", args: []string{"--uid=4294967295"}, want: "--uid: 4294967295 is no user's"},
+		{name: "no group's number", file: "gid: -2\n", want: "--gid: -2 is no"},
+		{name: "a user's name", args: nil, env: []string{"MODELFS_UID=nobody"}, want: `$MODELFS_UID: "nobody" is not a number`},
 		{name: "alias without repository", file: "models: {llama3: {revision: main}}\n", want: "models: llama3: hf: "},
 		{name: "alias that no model can have", file: "models: {../x: {hf: a/b}}\n", want: `models: "../x" can't be an alias`},
 		{name: "alias with a quantisation", file: "models: {\"x:Q4\": {hf: a/b}}\n", want: `models: "x:Q4" can't be an alias`},
@@ -243,6 +246,35 @@ func TestPathsAreAbsolute(t *testing.T) {
 	for _, p := range []string{c.Local[0], c.Shared[0], c.Cache, c.CAFile, c.RouterTokenFile} {
 		if !filepath.IsAbs(p) {
 			t.Errorf("%s is not absolute", p)
+		}
+	}
+}
+
+// Nobody else's machine, and nobody but the operator's choice of users: what is
+// not said is the narrow thing.
+func TestWhoIsLetIn(t *testing.T) {
+	for _, tt := range []struct {
+		root     bool
+		args     []string
+		listen   string
+		others   bool
+		uid, gid int
+	}{
+		{root: true, others: true, uid: Own, gid: Own},
+		{uid: Own, gid: Own},
+		{args: []string{"--allow-other", "--uid=0", "--gid=4294967294"}, others: true, gid: 1<<32 - 2},
+		{root: true, args: []string{"--allow-other=false", "--listen=:9090"}, listen: "127.0.0.1:9090", uid: Own, gid: Own},
+		{args: []string{"--listen=0.0.0.0:9090"}, listen: "0.0.0.0:9090", uid: Own, gid: Own},
+		{args: []string{"--listen=[::]:9090"}, listen: "[::]:9090", uid: Own, gid: Own},
+	} {
+		sys := system("HOME=/home/x")
+		sys.Root = tt.root
+		c, err := Load(sys, parseFlags(t, tt.args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.AllowOther != tt.others || c.Listen != tt.listen || c.UID != tt.uid || c.GID != tt.gid {
+			t.Errorf("root %v, %v: others %v, listen %q, uid %d, gid %d", tt.root, tt.args, c.AllowOther, c.Listen, c.UID, c.GID)
 		}
 	}
 }

@@ -68,11 +68,16 @@ var settings = []Setting{
 		func(c *Config) *string { return &c.Fallback }),
 	textSetting("on-stop", "unmount|leave", "what stopping does with the mount (leave: the next start mounts over it)", nil,
 		func(c *Config) *string { return &c.OnStop }),
+	{Name: "allow-other", Usage: "let users use the mount who did not make it; not root: needs user_allow_other in /etc/fuse.conf", Bool: true,
+		set: func(c *Config, v []string) error { return parseBool(&c.AllowOther, last(v)) },
+		get: func(c *Config) string { return boolText(c.AllowOther) }},
+	idSetting("uid", "user who owns everything in the mount (the one who mounts)", func(c *Config) *int { return &c.UID }),
+	idSetting("gid", "group of everything in the mount (that of the user who mounts)", func(c *Config) *int { return &c.GID }),
 	{Name: "no-discover", Usage: "don't look for stores of other tools on this machine", Bool: true,
 		set: func(c *Config, v []string) error { return parseBool(&c.NoDiscover, last(v)) },
 		get: func(c *Config) string { return boolText(c.NoDiscover) }},
 	textSetting("ca-file", "FILE", "one more trusted root certificate, PEM", nil, func(c *Config) *string { return &c.CAFile }),
-	textSetting("listen", "ADDR", "serve metrics (/metrics), health (/healthz) and a status page (/) there", nil,
+	textSetting("listen", "ADDR", "serve metrics (/metrics), health (/healthz) and a status page (/) there; a port alone (:9090) is this machine's own", nil,
 		func(c *Config) *string { return &c.Listen }),
 	textSetting("log-level", "LEVEL", "debug, info, warn or error", nil, func(c *Config) *string { return &c.LogLevel }),
 	textSetting("log-format", "FORMAT", "auto (text on a terminal, else JSON), text or json", nil, func(c *Config) *string { return &c.LogFormat }),
@@ -94,6 +99,18 @@ func timeSetting(name, usage string, field func(*Config) *Duration) Setting {
 	return Setting{Name: name, Arg: "D", Usage: usage,
 		set: func(c *Config, v []string) error { return field(c).parse(last(v)) },
 		get: func(c *Config) string { return field(c).String() }}
+}
+
+// idSetting is a number of a user or group; nothing stands for Own.
+func idSetting(name, usage string, field func(*Config) *int) Setting {
+	return Setting{Name: name, Arg: "N", Usage: usage,
+		set: func(c *Config, v []string) error { return parseInt(field(c), last(v)) },
+		get: func(c *Config) string {
+			if *field(c) == Own {
+				return ""
+			}
+			return strconv.Itoa(*field(c))
+		}}
 }
 
 func hubSetting() Setting {

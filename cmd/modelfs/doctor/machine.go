@@ -67,7 +67,7 @@ func rights(root bool, caps uint64, fusermount bool) Line {
 		return problem(thing, "run as root, or install fuse3", "not root, and there is no fusermount3 that could mount for this user")
 	}
 	return warning(thing, "run as root for all of that",
-		"not root: fusermount3 mounts, but complete files are served by modelfs and not read by the kernel itself, a crash is seen by readers, and only this user sees the mount")
+		"not root: fusermount3 mounts, but complete files are served by modelfs and not read by the kernel itself, a crash is seen by readers, and only this user sees the mount (others too with --allow-other, where /etc/fuse.conf has user_allow_other)")
 }
 
 // Kernel looks at the kernel's version.
