@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,17 +87,34 @@ func (l *fill) answered(ctx context.Context, r *resolution) error {
 	select {
 	case <-r.done:
 	case <-timer.C:
-		return nil
+		return l.undecided()
 	case <-ctx.Done():
 		return model.Errorf(model.Interrupted, "open %s of %s: %w", l.file.Path, l.repo, ctx.Err())
 	}
-	if r.err == nil {
-		return nil
+	return l.judge(r.err)
+}
+
+// undecided judges origins that have not said all they may: an open does not
+// wait for ones that are silent, but where each that was asked fails again and
+// again, there is nobody to wait for.
+func (l *fill) undecided() error {
+	var err error
+	for _, c := range l.cands {
+		trouble := c.obj.Trouble()
+		if trouble == nil {
+			return nil
+		}
+		err = cmp.Or(err, trouble)
 	}
-	if !final(r.err) && l.part.Present() > 0 {
+	return l.judge(err)
+}
+
+// judge is what an open is told of the origins' error; nil is none.
+func (l *fill) judge(err error) error {
+	if err == nil || !final(err) && l.part.Present() > 0 {
 		return nil // what is here can be read, and the origin may come back
 	}
-	return fmt.Errorf("open %s of %s: %w", l.file.Path, l.repo, r.err)
+	return fmt.Errorf("open %s of %s: %w", l.file.Path, l.repo, err)
 }
 
 // openTwin opens a blob that has the sha256 that the origin stated.

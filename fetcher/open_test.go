@@ -25,6 +25,16 @@ func TestOpen(t *testing.T) {
 		{"denied", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.Status(403, nil, "")) }, nil, model.Denied, 900 * time.Millisecond},
 		{"not found", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.Status(404, nil, "")) }, nil, model.NotFound, 900 * time.Millisecond},
 		{"refused", func(h *hubtest.Hub) { h.Refuse(hubtest.AtHub) }, nil, model.Unavailable, 900 * time.Millisecond},
+		{"refused by two", func(h *hubtest.Hub) { h.Refuse(hubtest.AtHub) }, func(f *model.File) { f.URLs = append(f.URLs, f.URLs[0]+"?download=1") },
+			model.Unavailable, 900 * time.Millisecond},
+		{"refused by one of two", func(h *hubtest.Hub) {
+			h.Fault(resolve, hubtest.First(1), hubtest.Hang())
+			h.Fault(resolve, hubtest.After(1), hubtest.Status(500, nil, ""))
+		},
+			func(f *model.File) { f.URLs = append(f.URLs, f.URLs[0]+"?download=1") }, -1, 900 * time.Millisecond},
+		{"404 of a proxy", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(404)) }, nil, model.Unavailable, 900 * time.Millisecond},
+		{"403 of a proxy", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(403)) }, nil, model.Unavailable, 900 * time.Millisecond},
+		{"login page", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(200)) }, nil, model.Unavailable, 900 * time.Millisecond},
 		{"undecided", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.Hang()) }, nil, -1, 900 * time.Millisecond},
 		{"another size", func(*hubtest.Hub) {}, func(f *model.File) { f.Size++ }, model.Corrupt, 100 * time.Millisecond},
 		{"another hash", func(*hubtest.Hub) {}, func(f *model.File) { f.SHA256 = fakeSum; f.Key = model.SHA256Key(fakeSum) }, model.Corrupt, 100 * time.Millisecond},

@@ -29,9 +29,11 @@ const crowdOnTime = onTime + time.Second
 const probeJobs = "MODELFS_IT_PROBE"
 
 // probeJob is what a prober is told: one system call on each path, one after
-// the other or at once.
+// the other or at once. "read" opens too; the file of "held" is opened before
+// the prober is ready.
 type probeJob struct {
-	Call   string // "stat", "open" or "list"
+	Call   string   // "stat", "open", "list", "read" or "held"
+	Calls  []string // in its place, for each path another
 	AtOnce bool
 	Paths  []string
 }
@@ -53,16 +55,27 @@ func runProber(text string) int {
 		fmt.Println(err)
 		return 2
 	}
+	held := make([]*os.File, len(j.Paths))
+	for i, path := range j.Paths {
+		if j.callOf(i) != "held" {
+			continue
+		}
+		var err error
+		if held[i], err = os.Open(path); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	out := make([]probe, len(j.Paths))
 	var wg sync.WaitGroup
-	for i, path := range j.Paths {
+	for i := range j.Paths {
 		if !j.AtOnce {
-			out[i] = j.make(path)
+			out[i] = j.make(i, held[i])
 			continue
 		}
-		wg.Go(func() { out[i] = j.make(path) })
+		wg.Go(func() { out[i] = j.make(i, held[i]) })
 	}
 	wg.Wait()
 	if err := json.NewEncoder(os.Stdout).Encode(out); err != nil {
@@ -71,10 +84,17 @@ func runProber(text string) int {
 	return 0
 }
 
-func (j probeJob) make(path string) probe {
-	p := probe{Path: path}
+func (j probeJob) callOf(i int) string {
+	if j.Calls != nil {
+		return j.Calls[i]
+	}
+	return j.Call
+}
+
+func (j probeJob) make(i int, held *os.File) probe {
+	p := probe{Path: j.Paths[i]}
 	began := time.Now()
-	err := j.call(path, &p)
+	err := call(j.callOf(i), p.Path, held, &p)
 	p.Took = time.Since(began)
 	if err != nil && !errors.As(err, &p.Errno) {
 		p.Errno = syscall.EINVAL // os refuses it without asking the kernel
@@ -82,8 +102,8 @@ func (j probeJob) make(path string) probe {
 	return p
 }
 
-func (j probeJob) call(path string, p *probe) error {
-	switch j.Call {
+func call(name, path string, held *os.File, p *probe) error {
+	switch name {
 	case "stat":
 		info, err := os.Stat(path)
 		if err == nil {
@@ -96,6 +116,15 @@ func (j probeJob) call(path string, p *probe) error {
 			return err
 		}
 		return f.Close()
+	case "read":
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return firstPage(f)
+	case "held":
+		return firstPage(held)
 	default:
 		entries, err := os.ReadDir(path)
 		for _, e := range entries {
@@ -103,6 +132,11 @@ func (j probeJob) call(path string, p *probe) error {
 		}
 		return err
 	}
+}
+
+func firstPage(f *os.File) error {
+	_, err := f.ReadAt(make([]byte, 4096), 0)
+	return err
 }
 
 // A prober is a process that waits for the start.

@@ -55,6 +55,7 @@ type Object struct {
 	doubted  bool       // the place's ETag changed, and the origin is being asked whether the file did
 	vouched  bool       // it said no: the place's ETags mean nothing
 	noHead   bool       // the server does not answer HEAD
+	failed   error      // of the last answer to a resolve request; nil while there is none, and after a good one
 }
 
 // A location is where an object's bytes can be asked for, for a while.
@@ -103,6 +104,21 @@ func (o *Object) Resolve(ctx context.Context) (Info, error) {
 	info := loc.info
 	info.NoRanges = info.NoRanges || o.noRanges
 	return info, nil
+}
+
+// Trouble is why the resolve request that is under way has been given no
+// good answer so far, or the last one was not; nil where there is none, good or bad.
+// It waits for nothing.
+func (o *Object) Trouble() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failed
+}
+
+func (o *Object) fails(err error) {
+	o.mu.Lock()
+	o.failed = err
+	o.mu.Unlock()
 }
 
 // Host is the scheme://host:port that ranges go to: the one of the URL until
@@ -155,6 +171,7 @@ func (o *Object) join() (loc *location, f *flight, mine bool) {
 	}
 	if o.flight == nil {
 		o.flight, mine = &flight{done: make(chan struct{})}, true
+		o.failed = nil
 	}
 	return nil, o.flight, mine
 }

@@ -17,6 +17,7 @@ import (
 func (o *Object) resolve(ctx context.Context) (*location, error) {
 	for try := 0; ; try++ {
 		loc, err := o.ask(ctx)
+		o.fails(err)
 		if err == nil || !transient(ctx, err) || try == getRetries || o.door.sleep(ctx, backoff(try)) != nil {
 			return loc, err
 		}
@@ -134,7 +135,7 @@ func (o *Object) locationOf(t trail, anonymous bool) (*location, error) {
 		}
 		loc.url, loc.from = t.to, t.url
 	} else {
-		if err := loc.direct(t.resp); err != nil {
+		if err := loc.direct(t.resp, o.want.Size); err != nil {
 			return nil, err
 		}
 		loc.ownWord = loc.info.Validator == ""
@@ -165,14 +166,18 @@ func (i *Info) linked(h http.Header) {
 	}
 }
 
-// direct reads an answer of the place itself: to HEAD, or to a GET of the first byte.
-func (l *location) direct(resp *http.Response) error {
+// direct reads an answer of the place itself, which should have want bytes
+// (-1: any number): to HEAD, or to a GET of the first byte.
+func (l *location) direct(resp *http.Response, want int64) error {
 	if err := plain(l.url, resp); err != nil {
 		return err
 	}
 	var size int64
 	switch resp.StatusCode {
 	case http.StatusOK:
+		if err := isFile(l.url, resp, want); err != nil {
+			return err
+		}
 		size = resp.ContentLength
 		l.info.NoRanges = resp.Request.Method == http.MethodGet || resp.Header.Get("Accept-Ranges") == "none"
 	case http.StatusPartialContent:
@@ -214,7 +219,7 @@ func (o *Object) probe(ctx context.Context, loc *location) error {
 	}
 	w.wait()
 	finish(t.resp)
-	err = loc.direct(t.resp)
+	err = loc.direct(t.resp, -1)
 	if t.url != loc.url {
 		loc.etag = "" // it is another place's
 	}

@@ -200,16 +200,34 @@ func (e *statusErr) Error() string { return e.text }
 // statusError is what an unwelcome status means to somebody who wants a file.
 func statusError(u *url.URL, resp *http.Response) error {
 	kind := model.Unavailable
-	switch resp.StatusCode {
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch status := resp.StatusCode; {
+	case forPeople(resp):
+		// An outage of the file's own server is not its absence.
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		kind = model.Denied
-	case http.StatusNotFound, http.StatusGone:
+	case status == http.StatusNotFound, status == http.StatusGone:
 		kind = model.NotFound
-	case http.StatusRequestedRangeNotSatisfiable:
+	case status == http.StatusRequestedRangeNotSatisfiable:
 		kind = model.Corrupt
 	}
 	text := fmt.Sprintf("%s: status %d%s", redact(u), resp.StatusCode, explain(resp, kind))
 	return model.Errorf(kind, "%w", &statusErr{resp.StatusCode, text})
+}
+
+// forPeople reports whether an answer is a page for people: of a proxy, a
+// login portal or a server that is being mended, not of one that holds files.
+// The Hub's own word comes with a code.
+func forPeople(resp *http.Response) bool {
+	return strings.Contains(strings.ToLower(resp.Header.Get("Content-Type")), "html") && resp.Header.Get("X-Error-Code") == ""
+}
+
+// isFile refuses a page for people in the place of a file of another length
+// (-1: not known).
+func isFile(u *url.URL, resp *http.Response, size int64) error {
+	if size < 0 || resp.ContentLength == size || !forPeople(resp) {
+		return nil
+	}
+	return model.Errorf(model.Unavailable, "%s: a page for people came, not the file", redact(u))
 }
 
 // explain is what the server says of an error, if it is the Hub, and what can
