@@ -362,3 +362,24 @@ func TestCloseEndsWaitingReads(t *testing.T) {
 		must(t, rd.Close())
 	})
 }
+
+// One origin does not serve ranges, and the other refuses after that was
+// found out: the first one's single stream is what is left.
+func TestTheOriginWithoutRangesIsWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(3, 20*mib)
+		second := r.view("org/second", hubtest.File{Path: "model.gguf", Content: c, LFS: true})
+		v, file := r.one(c)
+		file.URLs = append(file.URLs, second.Files[0].URLs...)
+		rd := r.open(v, file)
+		defer rd.Close()
+		r.hub.Fault(hubtest.Filter{Host: hubtest.AtCDN, Path: "org/model/*"}, hubtest.Always(), hubtest.IgnoreRange())
+		r.hub.Fault(hubtest.Filter{Path: "org/second/*"}, hubtest.Always(), hubtest.Delay(time.Second), hubtest.Status(403, nil, ""))
+		began := time.Now()
+		readAt(t, rd, c, 10*mib, mib)
+		if d := time.Since(began); d > 10*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}

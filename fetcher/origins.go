@@ -79,11 +79,7 @@ func (l *fill) failure(c *candidate, err error, began, now time.Time) {
 func (l *fill) bad(c *candidate, err error, began, now time.Time) []*waiter {
 	if errors.Is(err, origin.ErrNoRanges) {
 		c.serial = true
-		l.serial = true
-		for _, o := range l.cands {
-			l.serial = l.serial && (o.serial || now.Before(o.until))
-		}
-		l.lanesOff = l.lanesOff || l.serial
+		l.turnSerial(now)
 		return nil
 	}
 	c.err = err
@@ -94,9 +90,23 @@ func (l *fill) bad(c *candidate, err error, began, now time.Time) []*waiter {
 		c.until = now.Add(backoff(c.fails))
 		if final(err) {
 			c.until = now.Add(remember)
+			l.turnSerial(now)
 		}
 	}
 	return l.giveUp(now)
+}
+
+// turnSerial makes the fill one stream from the start where the candidates
+// that could do better are all resting. The caller holds the lock.
+func (l *fill) turnSerial(now time.Time) {
+	serial := l.serial
+	for _, c := range l.cands {
+		if !c.serial && !now.Before(c.until) {
+			return
+		}
+		serial = serial || c.serial
+	}
+	l.serial, l.lanesOff = serial, l.lanesOff || serial
 }
 
 // giveUp fails what waits if every candidate gave an answer that asking again

@@ -125,7 +125,8 @@ type listed struct {
 }
 
 // parseCatalog reads a list in any of its shapes: [...], {"data":[...]},
-// {"value":[...]}. Elements that name no usable model are left out.
+// {"value":[...]}. Elements that name no usable model are left out; a list in
+// which nothing has a name is none, for it would make everything absent.
 func parseCatalog(body []byte) (*catalog, error) {
 	var elements []listed
 	if json.Unmarshal(body, &elements) != nil {
@@ -144,19 +145,31 @@ func parseCatalog(body []byte) (*catalog, error) {
 		return nil, model.Errorf(model.Unavailable, "the answer is not a list of models")
 	}
 	c := &catalog{byName: make(map[string]model.Found, len(elements))}
+	named := 0
 	for _, e := range elements {
+		if e.name() != "" {
+			named++
+		}
 		c.add(e)
 	}
+	if named == 0 && len(elements) > 0 {
+		return nil, model.Errorf(model.Unavailable, "none of the %d elements of the list has a name", len(elements))
+	}
 	return c, nil
+}
+
+func (e listed) name() string {
+	name, _ := e.Name.(string)
+	if name == "" {
+		name, _ = e.ID.(string)
+	}
+	return name
 }
 
 // add takes in an element. A model hides a namespace of the same name, and
 // the first of two models that differ in case only counts.
 func (c *catalog) add(e listed) {
-	name, _ := e.Name.(string)
-	if name == "" {
-		name, _ = e.ID.(string)
-	}
+	name := e.name()
 	if !askable(name) {
 		return
 	}
