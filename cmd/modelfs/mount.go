@@ -125,6 +125,9 @@ func notify(ctx context.Context, sys config.System, state string, log *slog.Logg
 
 // mountAlone mounts and serves in this process.
 func mountAlone(cmd *cobra.Command, sys config.System, cfg *config.Config, point string, log *slog.Logger) error {
+	for _, name := range config.Secrets() { // fusermount3, which this process starts, needs none
+		_ = os.Unsetenv(name)
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT)
 	defer signal.Stop(signals)

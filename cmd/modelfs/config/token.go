@@ -77,9 +77,20 @@ func (t *Token) GoString() string { return "config.Token(" + t.from + ")" }
 // LogValue is String.
 func (t *Token) LogValue() slog.Value { return slog.StringValue(t.from) }
 
+// The variables that hold secrets, each in the order in which they are asked.
+var (
+	hubVariables      = []string{"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+	routerVariable    = "MODELFS_ROUTER_TOKEN"
+	oldRouterVariable = "LLM_NODE_API_KEY" // the old system's; a file comes before it
+)
+
+// Secrets are the environment variables that hold secrets. Who has loaded its
+// configuration can do without them, and so can what it starts.
+func Secrets() []string { return append([]string{routerVariable, oldRouterVariable}, hubVariables...) }
+
 // hubToken looks where the Hub's own tools look, in their order.
 func hubToken(sys System) *Token {
-	if t := envToken(sys, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"); t != nil {
+	if t := envToken(sys, hubVariables...); t != nil {
 		return t
 	}
 	if path := sys.get("HF_TOKEN_PATH"); path != "" {
@@ -97,13 +108,13 @@ func hubToken(sys System) *Token {
 }
 
 func routerToken(sys System, file string) *Token {
-	if t := envToken(sys, "MODELFS_ROUTER_TOKEN"); t != nil {
+	if t := envToken(sys, routerVariable); t != nil {
 		return t
 	}
 	if file != "" {
 		return fileToken(file, true)
 	}
-	if t := envToken(sys, "LLM_NODE_API_KEY"); t != nil {
+	if t := envToken(sys, oldRouterVariable); t != nil {
 		return t
 	}
 	return noToken()

@@ -44,6 +44,7 @@ func (w *watchdog) start(ctx context.Context) {
 		return
 	}
 	cmd := command(w.command)
+	cmd.Env = []string{}    // it needs nothing of it, least of all the tokens
 	cmd.Stderr = io.Discard // that the mount is gone is no news, and see command
 	out, err := cmd.StdoutPipe()
 	if err == nil {
