@@ -9,6 +9,7 @@ import (
 
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
+	"modelfs/source/internal/jsonlist"
 )
 
 const (
@@ -98,14 +99,12 @@ func (s *Source) author(ctx context.Context, name string) (listed bool, org stri
 
 // repoInfo is what is used of a model's info.
 type repoInfo struct {
-	ID           string    `json:"id"`
-	SHA          string    `json:"sha"`
-	LastModified time.Time `json:"lastModified"`
-	Tags         []string  `json:"tags"`
-	Gated        any       `json:"gated"` // false, or "auto" or "manual"
-	Siblings     []struct {
-		Path string `json:"rfilename"`
-	} `json:"siblings"`
+	ID           string          `json:"id"`
+	SHA          string          `json:"sha"`
+	LastModified time.Time       `json:"lastModified"`
+	RawTags      json.RawMessage `json:"tags"`
+	Gated        any             `json:"gated"`    // false, or "auto" or "manual"
+	Siblings     json.RawMessage `json:"siblings"` // of sibling
 
 	// What says how the weights are stored. It is read leniently: what is odd
 	// in it makes no name unknown.
@@ -113,7 +112,18 @@ type repoInfo struct {
 	Config      json.RawMessage `json:"config"` // a part of config.json
 	GGUF        json.RawMessage `json:"gguf"`
 	Safetensors json.RawMessage `json:"safetensors"`
+
+	Tags []string `json:"-"`
 }
+
+// sibling is a file of the repository.
+type sibling struct {
+	Path string `json:"rfilename"`
+}
+
+// mostTags bounds the tags that an info may have to be one. Far fewer are kept:
+// maxTags.
+const mostTags = 10_000
 
 // info asks for the repository itself.
 func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
@@ -151,7 +161,11 @@ func (s *Source) info(ctx context.Context, n model.Name) (model.Found, error) {
 // another source that has it may be asked. Whatever else the Hub answers is
 // found out when a file is opened.
 func (s *Source) admitted(ctx context.Context, info repoInfo) error {
-	for _, f := range info.Siblings {
+	files, err := jsonlist.Decode[sibling](info.Siblings, model.MaxFiles)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	for _, f := range files {
 		if !model.ValidPath(f.Path) {
 			continue
 		}
@@ -176,6 +190,13 @@ func parseInfo(body []byte) (repoInfo, error) {
 	var info repoInfo
 	if err := json.Unmarshal(body, &info); err != nil {
 		return repoInfo{}, model.Errorf(model.Unavailable, "the answer is not a model's info: %w", err)
+	}
+	if info.RawTags != nil {
+		var err error
+		if info.Tags, err = jsonlist.Decode[string](info.RawTags, mostTags); err != nil {
+			return repoInfo{}, model.Errorf(model.Unavailable, "the answer is not a model's info: tags: %w", err)
+		}
+		info.RawTags = nil
 	}
 	switch info.Gated.(type) {
 	case nil, bool, string:

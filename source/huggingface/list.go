@@ -2,18 +2,21 @@ package huggingface
 
 import (
 	"context"
-	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
 
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
+	"modelfs/source/internal/jsonlist"
 )
 
 const (
 	// maxPage bounds a page of 1000 entries, each with a path of up to 4 KiB.
 	maxPage = 16 << 20
+
+	// maxPageEntries is what the Hub may send where it does not cut at 1000.
+	maxPageEntries = 2 * model.MaxFiles
 
 	// maxPages is twice what MaxFiles files fill, for the directories between.
 	maxPages = 2 * model.MaxFiles / 1000
@@ -104,8 +107,8 @@ type treeEntry struct {
 
 // parseTree reads a page. Any error is of kind Unavailable.
 func parseTree(body []byte) ([]treeEntry, error) {
-	var page []treeEntry
-	if err := json.Unmarshal(body, &page); err != nil {
+	page, err := jsonlist.Decode[treeEntry](body, maxPageEntries)
+	if err != nil {
 		return nil, model.Errorf(model.Unavailable, "the answer is not a listing: %w", err)
 	}
 	if page == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,35 @@ func TestEndlessListing(t *testing.T) {
 	}
 	if got := len(door.asked); got != 1+maxPages {
 		t.Errorf("%d requests", got)
+	}
+}
+
+// A listing of a million files ends too, at what a model may have, and so does
+// a page of a million entries in three bytes each.
+func TestAMillionFiles(t *testing.T) {
+	pages := here(reply{status: 200, body: `[]`, header: http.Header{"Link": {`</mirror/p0>; rel="next"`}}})
+	for i := range 1000 {
+		var page strings.Builder
+		for j := range 1000 {
+			fmt.Fprintf(&page, `,{"type":"file","path":"f%03d%03d","size":1}`, i, j)
+		}
+		pages[fmt.Sprintf("/p%d", i)] = reply{status: 200, body: "[" + page.String()[1:] + "]", header: http.Header{"Link": {fmt.Sprintf(`</mirror/p%d>; rel="next"`, i+1)}}}
+	}
+	s, door := scripted(t, pages)
+	if _, err := list(t, s, "org/repo"); !model.IsKind(err, model.Unavailable) {
+		t.Error(err)
+	}
+	if got := len(door.asked); got > 2+maxPages {
+		t.Errorf("%d requests", got)
+	}
+	s, _ = scripted(t, here(reply{status: 200, body: "[" + strings.Repeat("{},", 5<<20) + "{}]"}))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := list(t, s, "org/repo"); !model.IsKind(err, model.Unavailable) {
+		t.Error(err)
+	}
+	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 150<<20 {
+		t.Errorf("%d MiB of memory for a page of 15 MiB", (after.TotalAlloc-before.TotalAlloc)>>20)
 	}
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/jsonlist"
 )
 
 const (
@@ -25,6 +27,9 @@ const (
 
 	// maxCatalog bounds the list: 30,000 models of 1 KiB.
 	maxCatalog = 32 << 20
+
+	// maxListed bounds its elements, which can be shorter.
+	maxListed = 100_000
 )
 
 // A catalog is a router's list of models. It is immutable.
@@ -128,18 +133,9 @@ type listed struct {
 // {"value":[...]}. Elements that name no usable model are left out; a list in
 // which nothing has a name is none, for it would make everything absent.
 func parseCatalog(body []byte) (*catalog, error) {
-	var elements []listed
-	if json.Unmarshal(body, &elements) != nil {
-		var wrapped struct {
-			Data  []listed `json:"data"`
-			Value []listed `json:"value"`
-		}
-		if err := json.Unmarshal(body, &wrapped); err != nil {
-			return nil, model.Errorf(model.Unavailable, "the answer is not a list of models: %w", err)
-		}
-		if elements = wrapped.Data; elements == nil {
-			elements = wrapped.Value
-		}
+	elements, err := elementsOf(body)
+	if err != nil {
+		return nil, model.Errorf(model.Unavailable, "the answer is not a list of models: %w", err)
 	}
 	if elements == nil {
 		return nil, model.Errorf(model.Unavailable, "the answer is not a list of models")
@@ -156,6 +152,30 @@ func parseCatalog(body []byte) (*catalog, error) {
 		return nil, model.Errorf(model.Unavailable, "none of the %d elements of the list has a name", len(elements))
 	}
 	return c, nil
+}
+
+// elementsOf are the elements of a list in whatever shape; nil where there is
+// no list.
+func elementsOf(body []byte) ([]listed, error) {
+	if list := bytes.TrimLeft(body, " \t\r\n"); len(list) > 0 && list[0] == '[' {
+		return jsonlist.Decode[listed](body, maxListed)
+	}
+	var wrapped struct {
+		Data  json.RawMessage `json:"data"`
+		Value json.RawMessage `json:"value"`
+	}
+	if err := json.Unmarshal(body, &wrapped); err != nil {
+		return nil, err
+	}
+	for _, raw := range []json.RawMessage{wrapped.Data, wrapped.Value} {
+		if raw == nil {
+			continue
+		}
+		if list, err := jsonlist.Decode[listed](raw, maxListed); list != nil || err != nil {
+			return list, err
+		}
+	}
+	return nil, nil
 }
 
 func (e listed) name() string {

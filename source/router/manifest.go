@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/jsonlist"
 )
 
 const (
@@ -25,7 +26,7 @@ type manifest struct {
 	Format       string     `json:"format"`
 	Formats      []string   `json:"formats"`
 	Quantization string     `json:"quantization"`
-	Files        []artifact `json:"files"`
+	Files        []artifact `json:"-"`
 }
 
 // artifact is a file of a manifest.
@@ -39,17 +40,21 @@ type artifact struct {
 
 // parseManifest reads a manifest. Any error is of kind Unavailable.
 func parseManifest(body []byte) (*manifest, error) {
-	var m manifest
-	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, model.Errorf(model.Unavailable, "the answer is not a manifest: %w", err)
+	var m struct {
+		manifest
+		Files json.RawMessage `json:"files"`
 	}
-	if m.Files == nil {
+	err := json.Unmarshal(body, &m)
+	if err == nil && m.Files != nil {
+		m.manifest.Files, err = jsonlist.Decode[artifact](m.Files, maxArtifacts)
+	}
+	switch {
+	case err != nil:
+		return nil, model.Errorf(model.Unavailable, "the answer is not a manifest: %w", err)
+	case m.manifest.Files == nil:
 		return nil, model.Errorf(model.Unavailable, "the answer is not a manifest: it has no files")
 	}
-	if len(m.Files) > maxArtifacts {
-		return nil, model.Errorf(model.Unavailable, "the manifest has more than %d files", maxArtifacts)
-	}
-	return &m, nil
+	return &m.manifest, nil
 }
 
 // tags are the words that say what can load the model.
