@@ -28,6 +28,7 @@ const (
 	failing       // says at once that it can't say
 	denying       // refuses what it is asked
 	throttle      // fails because of a limit of its own
+	lying         // claims what can't be: trees that each name is a namespace, the network that each is a file
 )
 
 type throttleError struct{}
@@ -145,7 +146,7 @@ func (f *fake) act(ctx context.Context, question string, more time.Duration) err
 	for {
 		f.set(func() {
 			mode, wake = f.mode, f.wake
-			if mode == hanging || mode == failing {
+			if mode == hanging || mode == failing || mode == lying {
 				f.fails++
 			}
 		})
@@ -175,6 +176,9 @@ func (f *fake) Find(ctx context.Context, n model.Name) (model.Found, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.mode == lying {
+		return model.Found{Kind: lieOf(f.kind), Name: n.Path()}, nil
+	}
 	if f.refuse[n.Path()] {
 		return model.Found{}, model.Errorf(model.Denied, "%s is gated", n)
 	}
@@ -191,6 +195,13 @@ func (f *fake) Find(ctx context.Context, n model.Name) (model.Found, error) {
 		}
 	}
 	return model.Found{}, model.Errorf(model.NotFound, "%s has no %s", f.id, n)
+}
+
+func lieOf(kind model.SourceKind) model.EntryKind {
+	if kind.InPlace() {
+		return model.Namespace
+	}
+	return model.LooseFile
 }
 
 func (f *fake) List(ctx context.Context, n model.Name, found model.Found) (*model.Model, error) {

@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,7 @@ func (v verdict) String() string { return v.opinion.String() + " " + kindName(v.
 
 // A step is one thing that happens in a script.
 type step struct {
-	do     string // "pass", "mode", "delay", "toggle", "look", "path", "view", "store"
+	do     string // "pass", "mode", "delay", "toggle", "break", "look", "path", "view", "store"
 	source int
 	name   string
 	mode   mode
@@ -32,13 +33,13 @@ func (s step) String() string {
 	return fmt.Sprintf("%s source=%d name=%s mode=%d d=%v n=%d", s.do, s.source, s.name, s.mode, s.d, s.n)
 }
 
-func drawSteps(t *rapid.T, kinds ...string) []step {
+func drawSteps(t *rapid.T, modes []mode, kinds ...string) []step {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		return step{
 			do:     rapid.SampledFrom(kinds).Draw(t, "do"),
 			source: rapid.IntRange(0, 3).Draw(t, "source"),
 			name:   rapid.SampledFrom([]string{"m", "m", "o/m", "o"}).Draw(t, "name"),
-			mode:   rapid.SampledFrom([]mode{healthy, hanging, failing, denying, throttle}).Draw(t, "mode"),
+			mode:   rapid.SampledFrom(modes).Draw(t, "mode"),
 			d: rapid.SampledFrom([]time.Duration{0, 20 * msec, 400 * msec, 700 * msec, 1200 * msec, 1200 * msec, 5 * time.Second, 11 * time.Second,
 				61 * time.Second, 11 * time.Minute}).Draw(t, "d"),
 			n: rapid.IntRange(1, 3).Draw(t, "n"),
@@ -51,7 +52,9 @@ type state struct {
 	from  time.Time
 	mode  mode
 	delay time.Duration
+	kind  model.SourceKind
 	has   map[string]bool
+	cut   map[string]string // why the model of that name is broken
 }
 
 // A script runs steps and remembers what each source was like and when.
@@ -70,8 +73,9 @@ func (s *script) faultf(format string, args ...any) {
 // remember notes what the sources are like from now on.
 func (s *script) remember() {
 	for i, f := range s.fakes() {
-		st := state{from: time.Now(), has: map[string]bool{}}
+		st := state{from: time.Now(), kind: f.kind, has: map[string]bool{}}
 		f.set(func() {
+			st.cut = maps.Clone(f.broken)
 			st.mode, st.delay = f.mode, f.delay
 			for name := range f.models {
 				st.has[name] = true
@@ -93,13 +97,22 @@ func (s *script) between(source int, a, b time.Time) []state {
 	return in
 }
 
-// truth is what a healthy source in this state says of a name.
+// answers reports whether a source in this state says something that counts.
+func (st state) answers() bool {
+	return st.mode == healthy || st.mode == denying || st.mode == lying && st.kind.InPlace()
+}
+
+// truth is what a source in this state, which answers, is taken to say of a name.
 func (st state) truth(name string) verdict {
 	switch {
+	case st.mode == lying && name == "o/m":
+		return verdict{opinion: absent} // a namespace below a namespace is nothing
+	case st.mode == lying:
+		return verdict{opinion: present, found: model.Found{Kind: model.Namespace}}
 	case st.mode == denying:
 		return verdict{opinion: denied}
 	case st.has[name]:
-		return verdict{opinion: present, found: model.Found{Kind: model.ModelDir}}
+		return verdict{opinion: present, found: model.Found{Kind: model.ModelDir, Broken: st.cut[name]}}
 	case name == "o" && st.has["o/m"]:
 		return verdict{opinion: present, found: model.Found{Kind: model.Namespace}}
 	}
@@ -120,7 +133,7 @@ func (s *script) mayHaveSaid(source int, name string, a, b time.Time) []verdict 
 	var vs []verdict
 	kind := s.fakes()[source].kind
 	for _, st := range s.between(source, a.Add(-time.Hour), b) {
-		if st.mode == healthy || st.mode == denying {
+		if st.answers() {
 			v := st.truth(name)
 			if slices.ContainsFunc(s.between(source, a.Add(-kept(kind, v.opinion)), b), func(o state) bool { return o.from.Equal(st.from) }) {
 				vs = append(vs, v)
@@ -129,7 +142,7 @@ func (s *script) mayHaveSaid(source int, name string, a, b time.Time) []verdict 
 	}
 	// A question that was not answered in time counts for a second more, and
 	// the shortest deadline is a child's.
-	slow := func(st state) bool { return st.mode != healthy && st.mode != denying || st.delay >= 300*msec }
+	slow := func(st state) bool { return !st.answers() || st.delay >= 300*msec }
 	if slices.ContainsFunc(s.between(source, a.Add(-4*time.Second), b), slow) {
 		vs = append(vs, verdict{opinion: unknown})
 	}
@@ -144,9 +157,9 @@ func (s *script) mayHaveSaid(source int, name string, a, b time.Time) []verdict 
 // allowed reports whether some choice of verdicts that the sources may have
 // given adds up to the answer.
 func (s *script) allowed(name string, a, b time.Time, got answer) bool {
-	late := name == "o" && got.took >= 600*msec
-	if late && got.err == model.Unavailable.String() {
-		return true // a namespace that was found out too late for its child
+	late := !strings.Contains(name, "/") && got.took >= 600*msec
+	if late && got.err == model.Unavailable.String() && s.mayBeNamespace(name, a, b) {
+		return true // it was found out too late for its child
 	}
 	var try func(chosen []verdict) bool
 	try = func(chosen []verdict) bool {
@@ -161,6 +174,15 @@ func (s *script) allowed(name string, a, b time.Time, got answer) bool {
 		return false
 	}
 	return try(nil)
+}
+
+func (s *script) mayBeNamespace(name string, a, b time.Time) bool {
+	for i := range s.past {
+		if slices.ContainsFunc(s.mayHaveSaid(i, name, a, b), func(v verdict) bool { return v.found.Kind == model.Namespace && v.opinion == present }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *script) agrees(vs []verdict, got answer) bool {
@@ -212,6 +234,11 @@ func (s *script) change(st step) {
 		} else {
 			f.add(name, fmt.Sprintf("a-Q4_K_M.gguf=%d", st.n))
 		}
+	case "break":
+		name := map[string]string{"m": "m", "o": "o/m", "o/m": "o/m"}[st.name]
+		if why := map[int]string{1: "a part is missing"}[st.n]; f.kind.InPlace() {
+			f.breaks(name, why)
+		}
 	}
 	s.remember()
 }
@@ -221,11 +248,12 @@ func (f *fake) has(name string) (have bool) {
 	return have
 }
 
-// Sources come, go, hang, fail and refuse, and clocks advance: each answer is
+// Sources come, go, hang, fail, refuse, lie and break, and clocks advance: each answer is
 // one that the specification allows, and in time.
 func TestLookupsAreWhatIsSpecified(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		steps := drawSteps(rt, "pass", "mode", "delay", "toggle", "toggle", "look", "look", "look", "path")
+		steps := drawSteps(rt, []mode{healthy, healthy, hanging, failing, denying, throttle, lying},
+			"pass", "mode", "delay", "toggle", "toggle", "break", "look", "look", "look", "path")
 		var faults []string
 		bubble(t, func(t *testing.T, w *world) {
 			s := &script{world: w}
@@ -263,7 +291,7 @@ func TestLookupsAreWhatIsSpecified(t *testing.T) {
 // that ranks higher, or after it said absent.
 func TestTheSameNameStaysTheSameModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		steps := drawSteps(rt, "pass", "mode", "toggle", "toggle", "view", "view", "store")
+		steps := drawSteps(rt, []mode{healthy, hanging, failing, denying, throttle}, "pass", "mode", "toggle", "toggle", "view", "view", "store")
 		var faults []string
 		bubble(t, func(t *testing.T, w *world) {
 			s := &script{world: w, begun: time.Now()}
