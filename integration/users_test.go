@@ -59,11 +59,6 @@ func TestWhoMayUseTheMount(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := start(t, append(append(hubFlags(hub), "--local", tree), c.flags...)...)
-			for _, dir := range []string{d.mount, tree} {
-				if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // not what is tested
-					t.Fatal(err)
-				}
-			}
 			options := mountOptionsOf(t, d.mount)
 			if !containsAll(options, []string{" ro,", "nosuid", "nodev", "default_permissions"}) || strings.Contains(options, "allow_other") != c.strange {
 				t.Errorf("mounted with %s", options)
@@ -248,5 +243,29 @@ func TestNotRoot(t *testing.T) {
 				t.Errorf("not all of %q in\n%s", c.says, b.out)
 			}
 		})
+	}
+}
+
+// Root of a container that is not root of the machine reads what the mount
+// shows and changes nothing: not a file, not the mount, and what it sees of
+// one model's directory shows nothing beside it.
+func TestAContainersRoot(t *testing.T) {
+	tree := writeTree(t, map[string][]byte{"org/m/config.json": []byte("{}"), "org/m/model.safetensors": []byte("weights"), "org/other/config.json": []byte("{}")})
+	d := start(t, "--hf-endpoint", "", "--local", tree)
+	const script = `id -u
+mount -t tmpfs box /mnt; mkdir /mnt/model; mount --rbind "$1/org/m" /mnt/model
+cat /mnt/model/model.safetensors; echo
+mount -o remount,bind,rw /mnt/model 2>/dev/null && echo "remounted"
+mount -o remount,bind,suid,dev /mnt/model 2>/dev/null && echo "remounted with rights"
+touch /mnt/model/new 2>/dev/null && echo "written"
+rm -f /mnt/model/config.json 2>/dev/null && echo "removed"
+ls -A /mnt/model/.. /mnt/model
+head -c 20 /mnt/model/.modelfs/status.json >/dev/null && echo "status"
+head -c 20 /mnt/model/.modelfs/explain.json >/dev/null && echo "explained"
+ls /mnt/model/.modelfs/explain /mnt/model/.modelfs/all 2>/dev/null && echo "all models"
+echo end`
+	out, err := asNobody("unshare", "-Urm", "sh", "-c", script, "-", d.mount).CombinedOutput()
+	if want := "0\nweights\n/mnt/model:\nconfig.json\nmodel.safetensors\n\n/mnt/model/..:\nmodel\nstatus\nexplained\nend\n"; err != nil || string(out) != want {
+		t.Errorf("%v, %q, want %q", err, out, want)
 	}
 }
