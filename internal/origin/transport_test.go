@@ -212,17 +212,23 @@ func TestCAFile(t *testing.T) {
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	srv.StartTLS()
 	defer srv.Close()
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
-	if err := os.WriteFile(ca, block, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d := openDoor(t, Config{Endpoints: []string{srv.URL}, CAFile: ca})
+	d := openDoor(t, Config{Endpoints: []string{srv.URL}, CAFile: caOf(t, srv)})
 	if _, err := d.Get(t.Context(), srv.URL, GetOptions{}); err != nil || proto != "HTTP/1.1" {
 		t.Errorf("over %s: %v", proto, err)
 	}
 	_, err := openDoor(t, Config{Endpoints: []string{srv.URL}}).Get(t.Context(), srv.URL, GetOptions{})
 	wantKind(t, err, model.Unavailable)
+}
+
+// caOf writes a server's certificate to a file.
+func caOf(t *testing.T, srv *httptest.Server) string {
+	t.Helper()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := os.WriteFile(ca, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ca
 }
 
 // proxyServer is a forward proxy for plain http that knows only fake hosts.
