@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -69,7 +70,7 @@ func checkControlFile(t *testing.T, r *rawFS, n *node, asked *string) {
 		t.Fatal(err)
 	}
 	text := make([]byte, reader.Size())
-	if _, err := reader.ReadAt(t.Context(), text, 0); err != nil && err != io.EOF {
+	if _, err := reader.ReadAt(t.Context(), text, 0); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if !json.Valid(text) {

@@ -2,7 +2,7 @@ package integration
 
 import (
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -63,10 +63,10 @@ func TestWhoMayUseTheMount(t *testing.T) {
 			if !containsAll(options, []string{" ro,", "nosuid", "nodev", "default_permissions"}) || strings.Contains(options, "allow_other") != c.strange {
 				t.Errorf("mounted with %s", options)
 			}
-			for path, want := range map[string]fs.FileMode{
-				"": fs.ModeDir | 0o555, "org": fs.ModeDir | 0o555, "org/m": fs.ModeDir | 0o555, "org/m/m-Q4_K_M.gguf": 0o444, "org/m/config.json": 0o444,
-				"on-disk": fs.ModeDir | 0o555, "on-disk/model.safetensors": 0o444, "on-disk/run.sh": 0o444, "CACHEDIR.TAG": 0o444,
-				".modelfs": fs.ModeDir | 0o555, ".modelfs/status.json": 0o444, "org/m/.modelfs/explain.json": 0o444,
+			for path, want := range map[string]iofs.FileMode{
+				"": iofs.ModeDir | 0o555, "org": iofs.ModeDir | 0o555, "org/m": iofs.ModeDir | 0o555, "org/m/m-Q4_K_M.gguf": 0o444, "org/m/config.json": 0o444,
+				"on-disk": iofs.ModeDir | 0o555, "on-disk/model.safetensors": 0o444, "on-disk/run.sh": 0o444, "CACHEDIR.TAG": 0o444,
+				".modelfs": iofs.ModeDir | 0o555, ".modelfs/status.json": 0o444, "org/m/.modelfs/explain.json": 0o444,
 			} {
 				info, err := os.Lstat(d.path(path))
 				if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +69,10 @@ func TestListVerdict(t *testing.T) {
 		"error with 200": {reply{status: 200, body: `{"error":"x"}`}, "unavailable"},
 		"text":           {reply{status: 200, body: `models`}, "unavailable"},
 		"wrong shape":    {reply{status: 200, body: `{"data":{"m":1}}`}, "unavailable"},
+		"nothing named":  {reply{status: 200, body: `{"data":[{"id":1},{"name":{}}]}`}, "unavailable"},
+		"one named":      {reply{status: 200, body: `[{"id":1},{"name":"m"}]`}, "m"},
+		"many":           {reply{status: 200, body: `[{"name":"m"}` + strings.Repeat(`,{}`, maxListed) + `]`}, "unavailable"},
+		"too deep":       {reply{status: 200, body: strings.Repeat(`[`, 1<<20)}, "unavailable"},
 		"strings":        {reply{status: 200, body: `["m"]`}, "unavailable"},
 		"page":           {reply{status: 200, body: `<html>`, header: html}, "unavailable"},
 		"no key":         {reply{status: 401, body: `Missing X-API-Key header or Authorization header`}, "denied"},
