@@ -297,7 +297,7 @@ func TestAFlippedBitOfTheRecordDoesNoHarm(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }()
 		openPart := func() *Part {
 			p, err := s.OpenPart(id, int64(len(data)))
 			if err != nil {
@@ -329,7 +329,7 @@ func TestAFlippedBitOfTheRecordDoesNoHarm(t *testing.T) {
 			s.sys.boot = "another"
 		}
 		p = openPart()
-		defer p.Close()
+		defer func() { _ = p.Close() }()
 		for b := range int64(6) {
 			got := make([]byte, min(bs, int64(len(data))-b*bs))
 			if !p.Has(b*bs, int64(len(got))) {
