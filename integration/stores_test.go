@@ -306,3 +306,35 @@ func TestMixedDirectory(t *testing.T) {
 		d.stop()
 	}
 }
+
+// A link leads out of a tree or a store only to where the operator allows.
+func TestLinksOutOfATree(t *testing.T) {
+	big, w := tempDir(t, "big"), pattern{66, 70_000}
+	plant(t, big, map[string]any{"allowed/w.gguf": w, "secret/w.gguf": w, "dir/m/model.gguf": w})
+	tree, hub, studio := tempDir(t, "tree"), filepath.Join(tempDir(t, "hub"), "hub"), filepath.Join(tempDir(t, "home"), ".lmstudio/models")
+	in, out := link(big+"/allowed/w.gguf"), link(big+"/secret/w.gguf")
+	plant(t, tree, map[string]any{"mine/in.gguf": in, "mine/out.gguf": out, "away": link(big + "/dir/m"), "hidden": link(big + "/secret")})
+	plant(t, hub, merged(snapshotOf("org/m", commit, map[string]any{"config.json": "{}"}),
+		map[string]any{"models--org--m/snapshots/" + commit + "/in.gguf": in, "models--org--m/snapshots/" + commit + "/out.gguf": out}))
+	plant(t, studio, map[string]any{"pub/m/in.gguf": in, "pub/m/out.gguf": out})
+	config := filepath.Join(big, "config.yaml")
+	writeFile(t, config, fmt.Appendf(nil, "link_targets: [%s/allowed, %[1]s/dir]\n", big))
+	trees := []string{"--hf-endpoint", "", "--local", tree, "--local", hub, "--local", studio}
+	reachable := []string{"mine/in.gguf", "away/model.gguf", "org/m/in.gguf", "pub/m/in.gguf"}
+	never := []string{"mine/out.gguf", "hidden/w.gguf", "org/m/out.gguf", "pub/m/out.gguf"}
+
+	d := start(t, append(trees, "--config", config)...)
+	for _, name := range reachable {
+		checkReads(t, d.path(name), w)
+	}
+	if n := d.number("mount", "reads"); n != 0 {
+		t.Errorf("the daemon received %d reads for files in place", n)
+	}
+	strict := start(t, trees...)
+	for d, names := range map[*daemon][]string{d: never, strict: append(never, reachable...)} {
+		for _, name := range names {
+			_, err := os.Stat(d.path(name))
+			wantErrno(t, name, err, syscall.ENOENT)
+		}
+	}
+}

@@ -147,15 +147,16 @@ func sameDir(a, b discover.Store) bool {
 
 func (p placed) open(cfg *config.Config, log *slog.Logger) (tree, error) {
 	timeout := cfg.ListTimeout.Duration
+	store := stores.Config{Root: p.Dir, Kind: p.as, Trust: cfg.LinkTargets, Timeout: timeout, Log: log}
 	switch p.Kind {
 	case "":
-		return directory.New(directory.Config{Root: p.Dir, Kind: p.as, Skip: p.Skip, Timeout: timeout, Log: log})
+		return directory.New(directory.Config{Root: p.Dir, Kind: p.as, Trust: cfg.LinkTargets, Skip: p.Skip, Timeout: timeout, Log: log})
 	case discover.HFCache:
-		return hfcache.New(hfcache.Config{Root: p.Dir, Kind: p.as, Timeout: timeout, Log: log})
+		return hfcache.New(store)
 	case discover.Ollama:
-		return ollama.New(ollama.Config{Root: p.Dir, Kind: p.as, Timeout: timeout, Log: log})
+		return ollama.New(store)
 	}
-	return stores.New(stores.Layout(p.Kind), stores.Config{Root: p.Dir, Kind: p.as, Timeout: timeout, Log: log})
+	return stores.New(stores.Layout(p.Kind), store)
 }
 
 // refreshEvery is how often a finder looks whether a store has changed.

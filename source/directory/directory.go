@@ -10,7 +10,8 @@
 //  1. Nothing is ever written, and nothing but the first bytes of small
 //     weights files and the indexes of sets is read.
 //  2. No file outside the root is listed, opened or stat'ed, whatever the
-//     symbolic links say; links that end inside the root are followed.
+//     symbolic links say; links that end inside the root, or in a place that
+//     the operator trusts, are followed.
 //  3. Only ENOENT and its kin are absent. A root that is missing is absent
 //     for a local tree and unknown for a share, which may not be mounted yet;
 //     any other failure is unknown.
@@ -39,6 +40,7 @@ import (
 type Config struct {
 	Root    string           // the tree; made absolute, need not exist
 	Kind    model.SourceKind // model.Local or model.Shared
+	Trust   []string         // absolute directories outside the tree that its links may lead into
 	Skip    []string         // directories at the top that are no models of this tree, nor namespaces
 	Timeout time.Duration    // longest wait for one operation on a share; 0: 10 s. Local trees have none
 	Log     *slog.Logger     // nil: nothing is logged
@@ -60,7 +62,7 @@ type Source struct {
 // New makes a source of the tree at c.Root without touching it. The error is
 // of kind Invalid: no root, or a kind that is not a tree's.
 func New(c Config) (*Source, error) {
-	store, err := inplace.New(c.Kind.String(), inplace.Config{Root: c.Root, Kind: c.Kind, Timeout: c.Timeout, Log: c.Log})
+	store, err := inplace.New(c.Kind.String(), inplace.Config{Root: c.Root, Kind: c.Kind, Trust: c.Trust, Timeout: c.Timeout, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,8 @@ func (c *Config) finishPaths() error {
 	if c.Cache == "" {
 		return errorf("--cache", "no backing dir: there is neither $HOME nor $XDG_CACHE_HOME, so name one")
 	}
-	c.Local, c.Shared = slices.Clone(c.Local), slices.Clone(c.Shared)
-	for name, list := range map[string][]string{"--local": c.Local, "--shared": c.Shared} {
+	c.Local, c.Shared, c.LinkTargets = slices.Clone(c.Local), slices.Clone(c.Shared), slices.Clone(c.LinkTargets)
+	for name, list := range map[string][]string{"--local": c.Local, "--shared": c.Shared, "link_targets": c.LinkTargets} {
 		for i, dir := range list {
 			if dir == "" {
 				return errorf(name, "an empty path")

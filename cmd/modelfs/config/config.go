@@ -62,9 +62,10 @@ type Config struct {
 	LogLevel  string `yaml:"log_level"`  // debug, info, warn or error
 	LogFormat string `yaml:"log_format"` // auto, text or json
 
-	Models   map[string]Alias    `yaml:"models"`    // names of the operator's own; a tree's own name wins
-	Sources  map[string][]string `yaml:"sources"`   // name pattern -> the only sources it may come from (kinds or IDs)
-	ColdDeny []string            `yaml:"cold_deny"` // programs whose cold opens are refused (EACCES)
+	Models      map[string]Alias    `yaml:"models"`       // names of the operator's own; a tree's own name wins
+	Sources     map[string][]string `yaml:"sources"`      // name pattern -> the only sources it may come from (kinds or IDs)
+	LinkTargets []string            `yaml:"link_targets"` // directories outside of a tree that its links may lead into, absolute
+	ColdDeny    []string            `yaml:"cold_deny"`    // programs whose cold opens are refused (EACCES)
 
 	HubToken    *Token `yaml:"-"` // for HFEndpoint's host only; never nil
 	RouterToken *Token `yaml:"-"` // for Router's host only; never nil

@@ -239,11 +239,15 @@ func TestSecretInFile(t *testing.T) {
 }
 
 func TestPathsAreAbsolute(t *testing.T) {
-	c, err := Load(system(), parseFlags(t, "--local=a", "--shared=./b", "--cache=c", "--ca-file=d", "--router-token-file=e"))
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("link_targets: [f]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(system(), parseFlags(t, "--config="+file, "--local=a", "--shared=./b", "--cache=c", "--ca-file=d", "--router-token-file=e"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{c.Local[0], c.Shared[0], c.Cache, c.CAFile, c.RouterTokenFile} {
+	for _, p := range []string{c.Local[0], c.Shared[0], c.LinkTargets[0], c.Cache, c.CAFile, c.RouterTokenFile} {
 		if !filepath.IsAbs(p) {
 			t.Errorf("%s is not absolute", p)
 		}
