@@ -229,4 +229,3 @@ func sentOf(hub *hubtest.Hub, file string) int64 {
 	}
 	return sum
 }
-
