@@ -149,6 +149,7 @@ func TestTheDiskFailsInTheMiddle(t *testing.T) {
 	o.sent(o.want.size / 3)
 	fail()
 	o.end(readers, 0)
+	o.hub.SetConnRate(0)
 	checkReads(t, o.path, o.want, faultWays...)
 	checkReads(t, o.d.path("org/other/m.gguf"), other)
 	eventually(t, "no read waits", 30*time.Second, func() bool { return o.d.number("fetch", "waiting_reads") == 0 })
