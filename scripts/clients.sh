@@ -29,7 +29,7 @@ dir=$(cd "$1" && pwd)
 
 (cd "$root/integration/testdata/clients/stores" && GOFLAGS=-mod=readonly ${GO:-go} build -trimpath -o "$dir/bin/stores" .)
 
-want="$python_clients $node_clients"
+want="$python_clients $node_clients llama-fetch $(cksum <"$root/integration/testdata/clients/llama-fetch.cpp")"
 if [ -f "$dir/installed" ] && [ "$(cat "$dir/installed")" = "$want" ]; then
 	exit 0
 fi
