@@ -46,10 +46,11 @@ func (t *transfer) claims(block int64) bool {
 	return block >= t.pos/blockSize && block < blocksOf(t.end)
 }
 
-// rate is the bytes a second that this transfer was seen to make, or guess.
+// rate is the bytes a second that this transfer was seen to make, or guess
+// while it has been seen too little: few bytes in a second say enough.
 func (t *transfer) rate(guess float64) float64 {
 	d := t.last.Sub(t.first)
-	if t.got < 4*blockSize || d < 5*time.Millisecond {
+	if d < 5*time.Millisecond || t.got < 4*blockSize && d < time.Second {
 		return guess
 	}
 	return float64(t.got) / d.Seconds()

@@ -209,6 +209,34 @@ func TestStealHalvesTheSlowest(t *testing.T) {
 	}
 }
 
+// The last range of a file, on a connection that drips, is shorter than what is
+// worth halving; without a reader that it holds up nobody else would end it.
+func TestStealTakesWhatDrips(t *testing.T) {
+	b := newBoard(4 * mib)
+	b.pace = pace{ttfb: 10 * time.Millisecond, conn: 50 * mib, seen: true, steady: true}
+	drips := b.begin(request{class: background, off: 3 * mib, end: 4 * mib}, epoch)
+	drips.first, drips.got = epoch, 20_000
+	for i := range b.blocks() {
+		if b.claimed(i) == nil {
+			b.have.add(i)
+		}
+	}
+	drips.last = epoch.Add(900 * time.Millisecond)
+	if r, ok := b.nextLane(allowance{background: true}, drips.last); ok {
+		t.Fatalf("%+v: it has hardly begun", r)
+	}
+	drips.last, drips.got = epoch.Add(2*time.Second), blockSize
+	b.have.add(drips.pos / blockSize)
+	drips.pos += blockSize
+	r, ok := b.nextLane(allowance{background: true}, drips.last)
+	if !ok || r.victim != drips || r.off != drips.pos+blockSize || r.end != 4*mib {
+		t.Fatalf("%v %+v, want all but the block that it is at", ok, r)
+	}
+	if b.begin(r, drips.last) == nil || drips.end != r.off {
+		t.Errorf("it ends at %d", drips.end)
+	}
+}
+
 func TestRescueCutsWhatHoldsAReaderUp(t *testing.T) {
 	b := newBoard(64 * mib)
 	b.pace = pace{ttfb: 10 * time.Millisecond, conn: 50 * mib, seen: true, steady: true}

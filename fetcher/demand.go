@@ -135,11 +135,18 @@ func (b *board) rescue(now time.Time) []*transfer {
 			t.end = t.pos
 			dead = append(dead, t)
 		} else if b.slow(t, now) {
-			keep := int64(t.rate(b.pace.conn) * (2 * b.pace.ttfb).Seconds())
-			t.end = min(t.end, t.pos+(keep/blockSize+1)*blockSize)
+			t.end = b.keeps(t)
 		}
 	}
 	return dead
+}
+
+// keeps is where the range of a slow transfer ends when the rest is taken from
+// it: what it brings while another request gets under way, and the block that
+// it is at.
+func (b *board) keeps(t *transfer) int64 {
+	keep := int64(t.rate(b.pace.conn) * (2 * b.pace.ttfb).Seconds())
+	return min(t.end, t.pos+(keep/blockSize+1)*blockSize)
 }
 
 func (b *board) silent(t *transfer, now time.Time) bool {

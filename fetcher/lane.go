@@ -89,12 +89,13 @@ func (b *board) left() int64 {
 	return max(left, 0)
 }
 
-// steal takes the second half of the range that would be done last.
+// steal takes the second half of the range that would be done last; of one
+// that drips, all but what comes before another request would bring it.
 func (b *board) steal(now time.Time) (request, bool) {
 	var victim *transfer
 	longest := max(stealTime, 8*b.pace.ttfb)
 	for _, t := range b.transfers {
-		if !t.class.lane() || t.end-t.pos < 2*leastRange {
+		if !t.class.lane() || t.end-t.pos < 2*leastRange && !b.slow(t, now) {
 			continue
 		}
 		if eta := t.eta(blocksOf(t.end)-1, now, &b.pace); eta > longest {
@@ -104,6 +105,12 @@ func (b *board) steal(now time.Time) (request, bool) {
 	if victim == nil {
 		return request{}, false
 	}
-	middle := (victim.pos + victim.end) / 2 / blockSize * blockSize
-	return request{class: background, off: middle, end: victim.end, victim: victim}, true
+	cut := (victim.pos + victim.end) / 2 / blockSize * blockSize
+	if b.slow(victim, now) {
+		cut = b.keeps(victim)
+	}
+	if cut >= victim.end {
+		return request{}, false
+	}
+	return request{class: background, off: cut, end: victim.end, victim: victim}, true
 }
