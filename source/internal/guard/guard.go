@@ -6,7 +6,8 @@
 //  2. At most maxRunning+1 threads are ever stuck on one share, and those that
 //     an operation makes itself.
 //  3. A share that hangs is asked by one probe at a time; calls fail at once
-//     until the probe has come back.
+//     until the probe has come back. That it hangs is found out within patience
+//     and probeWithin, whether anybody gives up or not.
 //
 // It does not know what the operations do.
 package guard
@@ -25,17 +26,23 @@ const (
 	// maxRunning bounds the operations that run on one share, stuck ones
 	// included. A thread stuck in the kernel costs 18 KB and can't be got
 	// back, and ten thousand end a Go program.
-	maxRunning = 16
+	maxRunning = 32
 
 	// patience is how long an operation may run before the one who stops
 	// waiting for it makes the share suspect. It is less than the shortest
 	// wait that a lookup is given (300 ms), and far above a healthy round trip.
 	patience = 250 * time.Millisecond
+
+	// probeWithin is how long the probe may take that an operation which has run
+	// for patience makes: a share that is only slow answers it.
+	probeWithin = 100 * time.Millisecond
 )
 
 // A Guard lets operations on a share be left behind. An operation that its
 // caller gave up on after patience makes the share hung: calls fail at once
-// until a single background probe has come back from the share.
+// until a single background probe has come back from the share. One that goes
+// on for longer than that begins the probe, too, and the share is hung if it
+// does not answer that either.
 type Guard struct {
 	name    string
 	timeout time.Duration
@@ -45,7 +52,10 @@ type Guard struct {
 	ended   chan struct{} // closed by Close
 
 	mu     sync.Mutex // guards the rest
-	hung   bool       // the probe is under way
+	asked  bool       // the probe is under way
+	probes int        // probes so far
+	hung   bool       // and has not come back in time
+	since  time.Time  // when the operation began that made it hung
 	stuck  int        // running operations that nobody waits for
 	closed bool
 }
@@ -87,6 +97,8 @@ func Run[T any](ctx context.Context, g *Guard, what string, op func() (T, error)
 	}
 	j, done, start := &job{}, make(chan result[T], 1), time.Now()
 	go work(g, j, op, drop, done)
+	slow := time.AfterFunc(patience, g.doubt)
+	defer slow.Stop()
 	select {
 	case r := <-done:
 		return r.value, r.err
@@ -178,19 +190,62 @@ func (g *Guard) leave(j *job) bool {
 	return false
 }
 
-// suspect starts the probe if an operation was given up after ran and no
-// probe is under way. There is never more than one.
+// suspect makes the share hung if an operation was given up after ran.
 func (g *Guard) suspect(ran time.Duration) {
+	if ran < patience {
+		return
+	}
+	n, _ := g.probeNow(ran)
+	g.hang(n)
+}
+
+// doubt begins the probe, because an operation has run for patience. The share
+// is hung if that is not back in time.
+func (g *Guard) doubt() {
+	if n, first := g.probeNow(patience); first {
+		time.AfterFunc(probeWithin, func() { g.hang(n) })
+	}
+}
+
+// hang makes the share hung if its nth probe is under way.
+func (g *Guard) hang(n int) {
 	g.mu.Lock()
-	start := ran >= patience && !g.hung && !g.closed
-	if start {
-		g.hung = true
+	defer g.mu.Unlock()
+	if !g.asked || g.hung || g.probes != n {
+		return
 	}
-	g.mu.Unlock()
-	if start {
-		g.log.Warn("share does not answer", "source", g.name, "waited", ran)
-		go g.await()
+	g.hung = true
+	g.log.Warn("share does not answer", "source", g.name, "waited", time.Since(g.since))
+}
+
+// probeNow begins the probe, unless one is under way: there is never more than
+// one. It returns the probe's number, and whether it began it. An operation has
+// run for ran.
+func (g *Guard) probeNow(ran time.Duration) (n int, began bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.asked || g.closed {
+		return g.probes, false
 	}
+	g.asked, g.since = true, time.Now().Add(-ran)
+	g.probes++
+	go g.await()
+	return g.probes, true
+}
+
+// Suspect makes the share one that has just hung: calls fail until a probe has
+// come back. It is called before the first operation.
+func (g *Guard) Suspect() { g.suspect(patience) }
+
+// HungFor is since when the share has not answered; 0: it answers, as far as
+// is known.
+func (g *Guard) HungFor() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.hung {
+		return 0
+	}
+	return time.Since(g.since)
 }
 
 // await makes the probe. Any answer will do: if it is an error, the calls
@@ -199,9 +254,12 @@ func (g *Guard) await() {
 	start := time.Now()
 	_, err := recovered(func() (struct{}, error) { return struct{}{}, g.probe() })
 	g.mu.Lock()
-	g.hung = false
+	was := g.hung
+	g.hung, g.asked = false, false
 	g.mu.Unlock()
-	g.log.Info("share answers again", "source", g.name, "after", time.Since(start), "error", err)
+	if was {
+		g.log.Info("share answers again", "source", g.name, "after", time.Since(start), "error", err)
+	}
 }
 
 func (g *Guard) gaveUp(ctx context.Context, what string) error {

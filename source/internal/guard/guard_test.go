@@ -153,6 +153,7 @@ func TestBusyShareIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShare(time.Minute)
 		defer s.g.Close()
+		s.g.probe = func() error { s.probes.Add(1); return nil }
 		errs := make(chan error, 3*maxRunning)
 		for range cap(errs) {
 			go func() {
@@ -168,6 +169,51 @@ func TestBusyShareIsWaitedFor(t *testing.T) {
 		}
 		if took := time.Since(start); took != 3*time.Second {
 			t.Errorf("took %v, want three rounds of a second", took)
+		}
+	})
+}
+
+// A share that hangs is found out although nobody gives up on it, and calls
+// that come then fail at once.
+func TestAHangIsFoundOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShare(time.Minute)
+		defer s.g.Close()
+		go func() { _, _ = s.call(time.Minute) }()
+		<-time.After(patience + probeWithin - time.Nanosecond)
+		if n := s.g.HungFor(); n != 0 {
+			t.Errorf("hung for %v before the probe is late", n)
+		}
+		<-time.After(2 * time.Nanosecond)
+		start := time.Now()
+		if _, err := quick(s.g); !model.IsKind(err, model.Unavailable) || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if n := s.g.HungFor(); n < patience+probeWithin || s.probes.Load() != 1 {
+			t.Errorf("hung for %v, %d probes", n, s.probes.Load())
+		}
+		close(s.back)
+		synctest.Wait()
+		if v, err := quick(s.g); v != 7 || err != nil || s.g.HungFor() != 0 {
+			t.Errorf("after it came back: %v, %v", v, err)
+		}
+	})
+}
+
+// A child that comes after one that was stuck lets nobody in before it has
+// asked.
+func TestSuspect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShare(time.Minute)
+		defer s.g.Close()
+		s.g.Suspect()
+		if _, err := quick(s.g); !model.IsKind(err, model.Unavailable) {
+			t.Errorf("suspected: %v", err)
+		}
+		close(s.back)
+		synctest.Wait()
+		if v, err := quick(s.g); v != 7 || err != nil {
+			t.Errorf("after the probe: %v, %v", v, err)
 		}
 	})
 }
