@@ -21,7 +21,10 @@ type lying struct {
 func (p lying) Path() string                                       { return "/elsewhere" }
 func (p lying) Stat(context.Context) (model.Stat, error)           { return model.Stat{Size: p.size}, p.err }
 func (p lying) Open(context.Context) (*os.File, model.Stat, error) { return nil, model.Stat{}, p.err }
-func (p lying) Head(context.Context, int64) ([]byte, error)        { return nil, p.err }
+func (p lying) Reader(context.Context) (model.Reader, model.Stat, error) {
+	return nil, model.Stat{}, p.err
+}
+func (p lying) Head(context.Context, int64) ([]byte, error) { return nil, p.err }
 
 // A set is filled but for what is not listed and what lies elsewhere.
 func TestWhatLiesElsewhereIsNotFetched(t *testing.T) {

@@ -81,13 +81,30 @@ type Config struct {
 	// BackingDir is where statfs gets its numbers from and where a trial file
 	// is registered for passthrough.
 	BackingDir string
-	// StackOn are directories whose files may be handed to the kernel. If one
-	// lies on overlayfs or FUSE, the mount's stack depth is 2, else 1.
+	// StackOn are directories on this machine whose files may be handed to the
+	// kernel. If one lies on overlayfs or FUSE, or with Stacked, the mount's
+	// stack depth is 2, else 1.
 	StackOn []string
+	Stacked bool
 	// Places finds a file of a tree again after a restart: source is the ID of
 	// the source that listed it, path what Place.Path said. nil: none is found.
 	Places func(source, path string) model.Place
-	Log    *slog.Logger
+	// Relay makes what reads a file of a share that is not handed to the
+	// kernel; nil, or a nil result: its place does. older says that the kernel
+	// may have pages of the file from an earlier server, moved what that one's
+	// Relay.Moved said.
+	Relay func(v *model.View, f *model.File, st model.Stat, older bool, moved string) Relay
+	Log   *slog.Logger
+}
+
+// A Relay reads one file of a share. It lives as long as the kernel knows the
+// file, for whose pages it answers.
+type Relay interface {
+	// Reader takes over the share's reader, or opens one itself if it is nil.
+	Reader(share model.Reader) model.Reader
+	// Moved is not "" once the file is read from elsewhere, for ever: the
+	// identity of that content. Who opens the file anew gets another node.
+	Moved() string
 }
 
 // Connection is what a supervisor keeps of a mount, so that one server can

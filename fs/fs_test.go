@@ -154,6 +154,15 @@ func (p treePlace) Open(context.Context) (*os.File, model.Stat, error) {
 	return f, statOf(info), err
 }
 
+func (p treePlace) Reader(ctx context.Context) (model.Reader, model.Stat, error) {
+	f, st, err := p.Open(ctx)
+	if err != nil {
+		return nil, st, err
+	}
+	data, err := io.ReadAll(f)
+	return &fakeReader{data: data, file: f}, st, err
+}
+
 func statOf(info os.FileInfo) model.Stat {
 	st := info.Sys().(*syscall.Stat_t)
 	return model.Stat{Dev: st.Dev, Ino: st.Ino, Size: info.Size(), ModTime: info.ModTime()}

@@ -45,6 +45,7 @@ type nodeRecord struct {
 	KeySize    int64            `json:"kz,omitempty"`
 	KeyModTime int64            `json:"km,omitempty"`
 	KeyAttempt uint32           `json:"ka,omitempty"`
+	Moved      string           `json:"mv,omitempty"`
 	Model      string           `json:"n,omitempty"`
 	Source     string           `json:"o,omitempty"`
 	SourceKind model.SourceKind `json:"ok,omitempty"`
@@ -69,8 +70,13 @@ type fileRecord struct {
 // error to return.
 func (n *node) marshal() []byte {
 	n.mu.Lock()
+	moved := n.moved
+	if n.relay != nil {
+		moved = n.relay.Moved()
+	}
 	rec := nodeRecord{
-		Kind: n.kind, Ino: n.ino, Path: n.path, Text: n.text, Size: n.size, ModTime: n.modTime.UnixNano(),
+		Moved: moved,
+		Kind:  n.kind, Ino: n.ino, Path: n.path, Text: n.text, Size: n.size, ModTime: n.modTime.UnixNano(),
 		RoleModel: n.role.model, RoleSub: n.role.sub, RoleAll: n.role.all,
 		KeyPath: n.key.path, KeySource: n.key.source, KeyDev: n.key.dev, KeyIno: n.key.ino,
 		KeySize: n.key.size, KeyModTime: n.key.modTime, KeyAttempt: n.key.attempt,
@@ -95,7 +101,7 @@ func (n *node) marshal() []byte {
 func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node, error) {
 	n := &node{
 		kind: rec.Kind, ino: rec.Ino, path: rec.Path, text: rec.Text, size: rec.Size, modTime: time.Unix(0, rec.ModTime),
-		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll},
+		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll}, moved: rec.Moved,
 		key: nodeKey{
 			kind: rec.Kind, path: rec.KeyPath, source: rec.KeySource, dev: rec.KeyDev, ino: rec.KeyIno,
 			size: rec.KeySize, modTime: rec.KeyModTime, attempt: rec.KeyAttempt,
@@ -165,7 +171,7 @@ func (r *rawFS) inheritNode(rec record) {
 		r.nodes.ledger.remove(rec.recordID)
 		return
 	}
-	n.id, n.lookups, n.inherited = rec.id, rec.count, rec.count
+	n.id, n.lookups, n.inherited, n.older = rec.id, rec.count, rec.count, true
 	r.nodes.mu.Lock()
 	defer r.nodes.mu.Unlock()
 	r.nodes.insertLocked(n)
@@ -319,14 +325,17 @@ func (r *rawFS) reopen(ctx context.Context, h *handle) (model.Reader, error) {
 }
 
 func (r *rawFS) reopenPlaced(ctx context.Context, n *node, b bound) (model.Reader, error) {
-	f, st, err := b.file.Place.Open(ctx)
+	if later, err := r.relayedLater(n, b); later != nil || n.moved != "" {
+		return later, err
+	}
+	reader, st, err := b.file.Place.Reader(ctx)
 	if err == nil && !n.same(st) {
-		err = firstError(f.Close(), stale(b.file.Place))
+		err = firstError(reader.Close(), stale(b.file.Place))
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &placedReader{f, st.Size}, nil
+	return r.relayed(n, b, reader, st), nil
 }
 
 // keepInherited holds the blobs open that inherited passthrough handles use,

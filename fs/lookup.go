@@ -180,14 +180,22 @@ func (r *rawFS) placedFile(ctx context.Context, b bound) (*node, time.Duration, 
 	}
 	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), bound: b}
 	n.key = nodeKey{dev: st.Dev, ino: st.Ino}
-	if r.passthrough.usable(ctx, st.Dev, f.Place) {
+	if !isRelayed(f.Place) && r.passthrough.usable(ctx, st.Dev, f.Place) {
 		n.kind = kindInPlace
 	} else {
 		n.kind = kindServed
 		n.key.size, n.key.modTime = st.Size, st.ModTime.UnixNano()
 	}
 	n.key.kind = n.kind
+	r.nodes.settle(n)
 	return r.node(n), 0, nil
+}
+
+// isRelayed reports whether a file is read by modelfs whatever the kernel could
+// do.
+func isRelayed(place model.Place) bool {
+	p, ok := place.(interface{ Relayed() bool })
+	return ok && p.Relayed()
 }
 
 // node returns the node of proto's identity, its lookup count raised, with

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,7 +157,7 @@ func mountOptions(cfg Config, raw *rawFS) *fuse.MountOptions {
 		ExplicitDataCacheControl: true,
 		DisableSplice:            true,
 		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_DIRECT_IO_ALLOW_MMAP | fuse.CAP_HAS_RESEND,
-		MaxStackDepth:            stackDepth(append(cfg.StackOn, cfg.BackingDir)),
+		MaxStackDepth:            stackDepth(cfg),
 		Logger:                   slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		PanicHandler:             raw.panicked,
 		// Only fusermount3 reads these; mount(2) was given its own.
@@ -167,8 +168,11 @@ func mountOptions(cfg Config, raw *rawFS) *fuse.MountOptions {
 
 // stackDepth is 2 where a file to be handed over lies on a filesystem that is
 // itself stacked. 1 otherwise: it lets containers overlay the mount.
-func stackDepth(dirs []string) int {
-	for _, dir := range dirs {
+func stackDepth(cfg Config) int {
+	if cfg.Stacked {
+		return 2
+	}
+	for _, dir := range append(slices.Clone(cfg.StackOn), cfg.BackingDir) {
 		var st unix.Statfs_t
 		if dir == "" || unix.Statfs(dir, &st) != nil {
 			continue

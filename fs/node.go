@@ -32,12 +32,14 @@ func (k kind) isDir() bool { return k == kindRoot || k == kindDir || k == kindCt
 // A node is what one node id means to the kernel. All but the fields under
 // mu are fixed when it is made.
 type node struct {
-	id   uint64
-	kind kind
-	ino  uint64
-	key  nodeKey // how the table finds it again
-	path string  // of directories: the path in the mount, "" for the root
-	text string  // of an alias its target, of a static file its content, of a control file what it shows
+	id    uint64
+	kind  kind
+	ino   uint64
+	key   nodeKey // how the table finds it again
+	path  string  // of directories: the path in the mount, "" for the root
+	older bool    // an earlier server has made it
+	moved string  // what that one\'s relay said
+	text  string  // of an alias its target, of a static file its content, of a control file what it shows
 
 	lookups   uint64 // guarded by nodeTable.mu: what the kernel will FORGET
 	inherited uint64 // guarded by nodeTable.mu: the part of lookups that an earlier server promised
@@ -50,6 +52,8 @@ type node struct {
 	names   []nameIn      // of a cold file: the entries to forget when its state changes
 	backing backingRef    // of a passthrough file: what is registered
 	opening chan struct{} // not nil while a registration is on its way
+	relay   Relay         // of a file of a share that this process serves: set by the first open
+	told    bool          // the ledger says that relay has moved
 }
 
 // role is what a directory is at the moment; a namespace can become a model.
@@ -133,6 +137,17 @@ func (t *nodeTable) lookup(proto *node) *node {
 func (t *nodeTable) insertLocked(n *node) {
 	t.byID[n.id] = n
 	t.byKey[n.key] = n
+}
+
+// settle makes proto's key one whose node, if there is one, can be opened
+// anew. A file of a share that is read from elsewhere can't: its pages are of
+// both.
+func (t *nodeTable) settle(proto *node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for n := t.byKey[proto.key]; n != nil && n.hasMoved(); n = t.byKey[proto.key] {
+		proto.key.attempt++
+	}
 }
 
 // saveLocked writes a node to the ledger. One that does not fit is unknown to
@@ -219,6 +234,32 @@ func (n *node) take(proto *node) bool {
 		n.size, n.modTime = proto.size, proto.modTime
 	}
 	return changed
+}
+
+func (n *node) hasMoved() bool {
+	relay := n.getRelay()
+	return n.moved != "" || relay != nil && relay.Moved() != ""
+}
+
+// tellMoved writes down that a file has left its share. It is called before
+// the kernel has a byte of the other source, by each read until one is through.
+func (t *nodeTable) tellMoved(n *node) {
+	n.mu.Lock()
+	due := !n.told && n.relay != nil && n.relay.Moved() != ""
+	n.mu.Unlock()
+	if !due {
+		return
+	}
+	t.save(n)
+	n.mu.Lock()
+	n.told = true
+	n.mu.Unlock()
+}
+
+func (n *node) getRelay() Relay {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.relay
 }
 
 func (n *node) getRole() role {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -93,12 +94,14 @@ func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 func (r *rawFS) openInPlace(ctx context.Context, h *handle, out *fuse.OpenOut) error {
 	n, b := h.node, h.node.getBound()
 	place := b.file.Place
-	st, err := place.Stat(ctx)
-	if err != nil {
-		return b.unplaced(err)
-	}
-	if !n.same(st) {
-		return stale(place)
+	if n.isHeld() { // else opening it says what it is
+		st, err := place.Stat(ctx)
+		if err != nil {
+			return b.unplaced(err)
+		}
+		if !n.same(st) {
+			return stale(place)
+		}
 	}
 	id, err := r.passthrough.acquire(ctx, n, func() (*os.File, bool, error) {
 		f, st, err := place.Open(ctx)
@@ -124,6 +127,13 @@ func (b bound) unplaced(err error) error {
 	return model.Errorf(model.Stale, "%s has to be fetched after all: %w", b.file.Path, err)
 }
 
+// isHeld reports whether somebody has the file open, by passthrough.
+func (n *node) isHeld() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.backing.refs > 0
+}
+
 func (n *node) same(st model.Stat) bool { return st.Dev == n.key.dev && st.Ino == n.key.ino }
 
 func stale(place model.Place) error {
@@ -133,23 +143,63 @@ func stale(place model.Place) error {
 // openServed opens a tree's file that the kernel does not take. The page
 // cache is kept only while the file is what the node was made for; else the
 // reads go past it, for pages in use must never be dropped.
-func (r *rawFS) openServed(ctx context.Context, h *handle, out *fuse.OpenOut) error {
+func (r *rawFS) openServed(ctx context.Context, h *handle, out *fuse.OpenOut) (err error) {
 	n, b := h.node, h.node.getBound()
+	if n.hasMoved() {
+		h.reader, err = r.relayedLater(n, b)
+		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+		return err
+	}
 	place := b.file.Place
-	f, st, err := place.Open(ctx)
+	reader, st, err := place.Reader(ctx)
 	if err != nil {
 		return b.unplaced(err)
 	}
-	h.reader = &placedReader{f, st.Size}
+	h.reader = reader
 	switch {
 	case !n.same(st):
 		return stale(place)
 	case st.Size == n.key.size && st.ModTime.UnixNano() == n.key.modTime:
+		h.reader = r.relayed(n, b, reader, st)
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	default:
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	}
 	return nil
+}
+
+// relayed is what reads a file of a share that is not handed to the kernel.
+// All opens of a node are of one relay, as they share its pages.
+func (r *rawFS) relayed(n *node, b bound, reader model.Reader, st model.Stat) model.Reader {
+	if relay := r.relayOf(n, b, st); relay != nil {
+		return relay.Reader(reader)
+	}
+	return reader
+}
+
+// relayedLater is relayed for a share that may hang: the file is opened by the
+// first read that needs it. It must still be what the node was made for.
+func (r *rawFS) relayedLater(n *node, b bound) (model.Reader, error) {
+	st := model.Stat{Dev: n.key.dev, Ino: n.key.ino, Size: n.key.size, ModTime: time.Unix(0, n.key.modTime)}
+	relay := r.relayOf(n, b, st)
+	if relay == nil {
+		return nil, model.Errorf(model.Stale, "%s was read from another source than its share", b.file.Path)
+	}
+	return relay.Reader(nil), nil
+}
+
+// relayOf is the relay of a node, made if there is none; nil if it needs none.
+func (r *rawFS) relayOf(n *node, b bound, st model.Stat) Relay {
+	if have := n.getRelay(); have != nil || r.cfg.Relay == nil || n.kind != kindServed {
+		return have
+	}
+	made := r.cfg.Relay(b.view, b.file, st, n.older, n.moved)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.relay == nil {
+		n.relay = made
+	}
+	return n.relay
 }
 
 // openBlob hands a complete file of the backing dir to the kernel. One that

@@ -2,12 +2,16 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"modelfs/internal/model"
 )
@@ -22,8 +26,9 @@ type registry interface {
 // promises it to everybody; only a trial registration tells.
 type passthrough struct {
 	log      *slog.Logger
-	registry registry // set before the first request
-	offered  bool     // the kernel knows passthrough
+	registry registry      // set before the first request
+	offered  bool          // the kernel knows passthrough
+	opening  chan struct{} // one element for each file that registerOpened has not closed
 
 	mu      sync.Mutex      // guards what follows; a leaf
 	devices map[uint64]bool // st_dev -> the kernel takes its files
@@ -108,7 +113,17 @@ func (p *passthrough) trial(f *os.File) error {
 	return err
 }
 
+// register hands a file to the kernel. Before Linux 6.16 or so that takes no
+// descriptor that only names a file (O_PATH).
 func (p *passthrough) register(f *os.File) (int32, error) {
+	id, err := p.registerAs(f)
+	if errors.Is(err, unix.EBADF) {
+		return p.registerOpened(f)
+	}
+	return id, err
+}
+
+func (p *passthrough) registerAs(f *os.File) (int32, error) {
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -127,6 +142,68 @@ func (p *passthrough) register(f *os.File) (int32, error) {
 	p.ids++
 	p.mu.Unlock()
 	return id, nil
+}
+
+const (
+	// maxOpening bounds the files that are opened here for an old kernel, and
+	// with them the threads that a share could hold; its own process has just
+	// seen it answer.
+	maxOpening = 16
+	// openingWithin is how long one is waited for.
+	openingWithin = time.Second
+)
+
+// registerOpened opens a file that f only names, hands it over and closes it,
+// on a goroutine that can be left behind.
+func (p *passthrough) registerOpened(f *os.File) (int32, error) {
+	select {
+	case p.opening <- struct{}{}:
+	default:
+		return 0, model.Errorf(model.Unavailable, "%d files are being opened for the kernel already", maxOpening)
+	}
+	type result struct {
+		id  int32
+		err error
+	}
+	done := make(chan result)
+	gone := make(chan struct{})
+	go func() {
+		defer func() { <-p.opening }()
+		var r result
+		opened, err := reopen(f)
+		if r.err = err; err == nil {
+			r.id, r.err = p.registerAs(opened)
+			opened.Close()
+		}
+		select {
+		case done <- r:
+		case <-gone:
+			if r.err == nil {
+				p.unregister(r.id)
+			}
+		}
+	}()
+	limit := time.NewTimer(openingWithin)
+	defer limit.Stop()
+	select {
+	case r := <-done:
+		return r.id, r.err
+	case <-limit.C:
+		close(gone)
+		return 0, model.Errorf(model.Unavailable, "%s could not be opened within %v", f.Name(), openingWithin)
+	}
+}
+
+// reopen opens the file that a descriptor names, for reading.
+func reopen(f *os.File) (*os.File, error) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var opened *os.File
+	var openErr error
+	err = conn.Control(func(fd uintptr) { opened, openErr = os.Open("/proc/self/fd/" + strconv.Itoa(int(fd))) })
+	return opened, firstError(err, openErr)
 }
 
 func (p *passthrough) unregister(id int32) {

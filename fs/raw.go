@@ -44,7 +44,7 @@ func newRawFS(cfg Config, l *ledger) *rawFS {
 	for _, program := range cfg.ColdDeny {
 		r.deny[program] = true
 	}
-	r.passthrough = &passthrough{log: cfg.Log, devices: make(map[uint64]bool)}
+	r.passthrough = &passthrough{log: cfg.Log, devices: make(map[uint64]bool), opening: make(chan struct{}, maxOpening)}
 	r.bg = newBackground()
 	r.notifier = newNotifier(r)
 	return r

@@ -43,6 +43,9 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 		}
 	}
 	n, err := readWaiting(ctx, tid, reader, buf, off)
+	if h.node.kind == kindServed {
+		r.nodes.tellMoved(h.node)
+	}
 	if n > 0 && h.node.kind == kindCold {
 		r.noteStored(h)
 	}

@@ -26,6 +26,7 @@ type Explanation struct {
 	Files    []FileLine   `json:"files,omitempty"`
 	Listing  string       `json:"listing,omitempty"`  // why there are no files
 	LeftOut  string       `json:"left_out,omitempty"` // what listings leave out, and why
+	Reads    []string     `json:"reads,omitempty"`    // what happened to reads of its files in shares that hang
 	Unlisted bool         `json:"unlisted,omitempty"` // nothing of it runs here: only its name opens it
 }
 

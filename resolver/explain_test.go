@@ -113,7 +113,10 @@ type place string
 
 func (p place) Path() string                                 { return string(p) }
 func (p place) Stat(context.Context) (s model.Stat, _ error) { return s, nil }
-func (p place) Head(context.Context, int64) ([]byte, error)  { return nil, os.ErrNotExist }
+func (p place) Reader(context.Context) (model.Reader, model.Stat, error) {
+	return nil, model.Stat{}, nil
+}
+func (p place) Head(context.Context, int64) ([]byte, error) { return nil, os.ErrNotExist }
 func (p place) Open(context.Context) (*os.File, model.Stat, error) {
 	return nil, model.Stat{}, os.ErrNotExist
 }

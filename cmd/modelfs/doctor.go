@@ -164,7 +164,7 @@ func sourceLines(ctx context.Context, cfg *config.Config) ([]doctor.Line, error)
 		cancel()
 	}
 	var opened closers
-	_, sources, err := openSources(cfg, "", slog.New(slog.DiscardHandler), &opened)
+	_, sources, err := openSources(cfg, "", nil, slog.New(slog.DiscardHandler), &opened)
 	if err != nil {
 		return lines, withCode(exitUsage, errors.Join(err, opened.close()))
 	}

@@ -84,7 +84,7 @@ func findAsker(sys config.System, flags *config.Flags, point string, stderr io.W
 	}
 	var opened closers
 	log := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
-	_, sources, err := openSources(cfg, "", log, &opened)
+	_, sources, err := openSources(cfg, "", nil, log, &opened)
 	if err != nil {
 		return nil, nil, withCode(exitUsage, errors.Join(err, opened.close()))
 	}
@@ -146,8 +146,8 @@ func writeJSON(w io.Writer, v any) error {
 	return out.Encode(v)
 }
 
-// explain is the resolver's explanation, with what is here of each file and
-// why the rest does not come.
+// explain is the resolver's explanation, with what is here of each file, why
+// the rest does not come, and what became of reads of shares that hang.
 func (d *daemon) explain(ctx context.Context, name string) resolver.Explanation {
 	e := d.resolver.Explain(ctx, name)
 	for i := range e.Files {
@@ -156,6 +156,9 @@ func (d *daemon) explain(ctx context.Context, name string) resolver.Explanation 
 		if err := d.fetcher.Trouble(e.Answer.Source, model.Key(f.Key)); err != nil {
 			f.Trouble = err.Error()
 		}
+	}
+	if d.failover != nil && e.Parsed != nil {
+		e.Reads = d.failover.Events(model.Name{Org: e.Parsed.Org, Repo: e.Parsed.Repo}.Path())
 	}
 	return e
 }
@@ -189,6 +192,9 @@ func explanationText(e resolver.Explanation, file string) []byte {
 	writeRecorded(w, "recorded", e.Recorded)
 	writeRecorded(w, "pinned", e.Pin)
 	writeFiles(w, e, file)
+	for _, r := range e.Reads {
+		fmt.Fprintf(w, "reads: %s\n", strings.ReplaceAll(r, "\n", "; "))
+	}
 	_ = w.Flush() // into memory
 	return trimLines(b.Bytes())
 }

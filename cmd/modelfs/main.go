@@ -64,7 +64,7 @@ func rootCommand(sys config.System) *cobra.Command {
 	}
 	root.AddCommand(mountCommand(sys), unmountCommand(), lsCommand(sys), pullCommand(sys), pinCommand(sys), unpinCommand(sys), rmCommand(sys),
 		statusCommand(sys), explainCommand(sys), doctorCommand(sys), demoCommand(), versionCommand(),
-		upgradeCommand(), serveCommand(sys), probeCommand())
+		upgradeCommand(), serveCommand(sys), probeCommand(), shareCommand())
 	return root
 }
 

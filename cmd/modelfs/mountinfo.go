@@ -100,6 +100,16 @@ func mountOf(list []mountInfo, path string) (m mountInfo, ok bool) {
 	return m, ok
 }
 
+// anyStacked reports whether one of the directories lies on overlayfs or FUSE,
+// by the mount table: a share is not asked.
+func anyStacked(dirs []string) bool {
+	list, err := mounts()
+	return err == nil && slices.ContainsFunc(dirs, func(dir string) bool {
+		m, ok := mountOf(list, dir)
+		return ok && (m.Type == "overlay" || m.Type == "fuse" || m.Type == "fuseblk" || strings.HasPrefix(m.Type, "fuse."))
+	})
+}
+
 // mountPath is the path as the mount table shows it: absolute, its parent's
 // symlinks resolved. The last segment is left alone, because looking at it
 // would ask a filesystem that may be dead or hung.

@@ -74,7 +74,7 @@ func TestTreesOf(t *testing.T) {
 			[]string{"local  . less [link .lmstudio o]", "local hfcache link", "local lmstudio .lmstudio/models", "local ollama o/models"}},
 		{"the mount itself", config.Config{Local: []string{plain}}, ollama, []string{"local  plain", "local hfcache link", "local lmstudio .lmstudio/models"}},
 	} {
-		got := within(treesOf(&tt.cfg, tt.point, log))
+		got := within(treesOf(&tt.cfg, tt.point, nil, log))
 		if len(got) != len(tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 			continue
@@ -118,7 +118,7 @@ func TestLayoutOfWhatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	got := layoutsOf(dir, model.Shared, 20*time.Millisecond, slog.New(slog.DiscardHandler))
+	got := layoutsOf(dir, model.Shared, 20*time.Millisecond, localLayouts, nil, slog.New(slog.DiscardHandler))
 	if len(got) != 1 || got[0].Kind != "" || got[0].Dir != dir || got[0].as != model.Shared || time.Since(began) > 2*time.Second {
 		t.Errorf("%+v after %v", got, time.Since(began))
 	}
@@ -173,6 +173,9 @@ type shelf string
 func (p shelf) Path() string                             { return string(p) }
 func (p shelf) Stat(context.Context) (model.Stat, error) { return model.Stat{}, nil }
 func (p shelf) Open(context.Context) (*os.File, model.Stat, error) {
+	return nil, model.Stat{}, os.ErrNotExist
+}
+func (p shelf) Reader(context.Context) (model.Reader, model.Stat, error) {
 	return nil, model.Stat{}, os.ErrNotExist
 }
 

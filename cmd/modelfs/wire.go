@@ -12,6 +12,7 @@ import (
 
 	"modelfs/cmd/modelfs/config"
 	"modelfs/cmd/modelfs/describe"
+	"modelfs/failover"
 	"modelfs/fetcher"
 	"modelfs/fs"
 	"modelfs/internal/model"
@@ -54,6 +55,7 @@ type daemon struct {
 	machine  describe.Machine
 	about    *describe.Describer
 	finder   *finder
+	failover *failover.Failover        // of shares' files that are read here; nil: the kernel reads them
 	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
 	opened   closers
 
@@ -103,7 +105,7 @@ func (d *daemon) open(lock *os.File) error {
 	if d.machine, err = describe.LookAt(d.cfg.Backend, d.cfg.BackendRules); err != nil {
 		return withCode(exitUsage, err)
 	}
-	door, sources, err := openSources(d.cfg, d.point, d.log, &d.opened)
+	door, sources, err := openSources(d.cfg, d.point, d.store.Facts("layouts"), d.log, &d.opened)
 	if err != nil {
 		return withCode(exitUsage, err)
 	}
@@ -130,7 +132,24 @@ func (d *daemon) open(lock *os.File) error {
 		},
 	})
 	d.opened.add(d.fetcher.Close)
+	if d.cfg.SharedIO == config.SharedDaemon {
+		d.failover = failover.New(failover.Config{
+			Names: d.resolver, Content: d.fetcher, Elsewhere: d.finder.findAll, Stored: d.resolver.Stored,
+			ReadTimeout: d.cfg.ReadTimeout.Duration, Log: d.log,
+		})
+		d.opened.addQuiet(d.failover.Close)
+	}
 	return nil
+}
+
+// relay is what reads a file of a share that the kernel does not read; nil if
+// the operator has not asked for that.
+func (d *daemon) relay(v *model.View, f *model.File, st model.Stat, older bool, moved string) fs.Relay {
+	p, ok := f.Place.(interface{ Relayed() bool })
+	if d.failover == nil || !ok || !p.Relayed() {
+		return nil
+	}
+	return d.failover.File(v, f, st, older, moved)
 }
 
 // filtered makes listings leave out what does not run here.
@@ -159,8 +178,10 @@ func (d *daemon) mountConfig() fs.Config {
 		AllowOther: d.cfg.AllowOther,
 		UID:        ownerID(d.cfg.UID, os.Getuid()), GID: ownerID(d.cfg.GID, os.Getgid()),
 		BackingDir: d.cfg.Cache,
-		StackOn:    slices.Concat(d.cfg.Local, d.cfg.Shared),
+		StackOn:    d.cfg.Local,
+		Stacked:    d.cfg.SharedIO != config.SharedDaemon && anyStacked(d.cfg.Shared),
 		Places:     d.place,
+		Relay:      d.relay,
 		Log:        d.log,
 	}
 }
@@ -202,6 +223,9 @@ func (d *daemon) stop(keep bool) error {
 	} else if err := unmountTree(tree); err != nil {
 		return errors.Join(err, d.opened.close())
 	}
+	if d.failover != nil {
+		d.failover.Close() // ends the reads that wait for a share
+	}
 	tree.Wait()
 	return d.opened.close()
 }
@@ -218,14 +242,14 @@ func unmountTree(tree *fs.Server) error {
 
 // openSources opens the network's door and makes every source, in the order in
 // which those of one kind are believed. A store that is or lies in the mount
-// point ("": none) is left out: a mount must not read itself.
-func openSources(cfg *config.Config, point string, log *slog.Logger, opened *closers) (*origin.Door, []resolver.Source, error) {
+// point ("": none) is left out: a mount must not read itself. known may be nil.
+func openSources(cfg *config.Config, point string, known resolver.Facts, log *slog.Logger, opened *closers) (*origin.Door, []resolver.Source, error) {
 	door, err := origin.New(doorConfig(cfg, log))
 	if err != nil {
 		return nil, nil, err
 	}
 	opened.addQuiet(door.Close)
-	trees, err := openTrees(cfg, point, log, opened)
+	trees, err := openTrees(cfg, point, known, log, opened)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -31,7 +31,7 @@ type layer struct {
 // refused, so that its place is decided when it is made.
 var layers = []layer{
 	{pkg: "cmd/modelfs", why: "it wires everything, and its demo brings a Hub of its own",
-		may: []string{"cmd/modelfs/...", "fs", "resolver", "fetcher", "store", "source/...", "internal/..."}},
+		may: []string{"cmd/modelfs/...", "fs", "resolver", "fetcher", "failover", "store", "source/...", "internal/..."}},
 	{pkg: "cmd/modelfs/config", may: []string{"internal/model"}, why: "what was asked for does not depend on who does it"},
 	{pkg: "cmd/modelfs/control", may: []string{"internal/model"}, why: "how a command asks does not depend on what is done"},
 	{pkg: "cmd/modelfs/operate", may: []string{"internal/model", "cmd/modelfs/control"}, why: "it is given what it works on as interfaces"},
@@ -45,6 +45,7 @@ var layers = []layer{
 		why: "what a name means does not depend on where bytes are kept"},
 	{pkg: "fetcher", may: []string{"internal/model", "internal/origin", "store"}, test: []string{"internal/hubtest"},
 		why: "where bytes come from does not depend on what names mean"},
+	{pkg: "failover", may: []string{"internal/model"}, why: "it chooses among readers that it is given, and knows neither names nor shares"},
 	{pkg: "store", may: []string{"internal/model"}, why: "the disk's door knows no network"},
 	{pkg: "source/internal/...", may: []string{"internal/model", "internal/format", "source/internal/..."}, why: "what sources share knows none of them"},
 	{pkg: "source/...", may: []string{"internal/model", "internal/format", "internal/origin", "source/internal/..."}, test: []string{"internal/hubtest", "source/..."},

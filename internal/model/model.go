@@ -86,9 +86,12 @@ type File struct {
 type Place interface {
 	// Stat returns the file's identity now.
 	Stat(ctx context.Context) (Stat, error)
-	// Open opens the file read-only and returns the identity of what was
-	// opened. The caller closes it.
+	// Open opens the file so that it can be handed to the kernel, and returns
+	// the identity of what was opened. A share's descriptor may be one that
+	// only names the file and can't be read. The caller closes it.
 	Open(ctx context.Context) (*os.File, Stat, error)
+	// Reader opens the file for reading by this process. The caller closes it.
+	Reader(ctx context.Context) (Reader, Stat, error)
 	// Head reads the first n bytes of the file, or all of it.
 	Head(ctx context.Context, n int64) ([]byte, error)
 	// Path is the absolute path, for people to read.

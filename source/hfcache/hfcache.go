@@ -82,3 +82,6 @@ func (s *Source) Refresh(ctx context.Context) error {
 // size, as of the last Refresh. It does no I/O; the place is NotFound once the
 // blob is gone or has another size.
 func (s *Source) BySHA256(hex string) (model.Place, int64, bool) { return s.index.Get(hex) }
+
+// Index is what BySHA256 answers from.
+func (s *Source) Index() *blobs.Index { return &s.index }

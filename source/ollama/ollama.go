@@ -83,6 +83,9 @@ func (s *Source) Refresh(ctx context.Context) error {
 // blob is gone or has another size.
 func (s *Source) BySHA256(hex string) (model.Place, int64, bool) { return s.index.Get(hex) }
 
+// Index is what BySHA256 answers from.
+func (s *Source) Index() *blobs.Index { return &s.index }
+
 // place is the blob with the given file name, while it has size bytes.
 func (s *Source) place(name string, size int64) *tree.Place {
 	return s.Tree.Place(s.Guard, "blobs/"+name, size)

@@ -67,6 +67,7 @@ func (c *Config) checkWords() error {
 		name, value string
 		words       []string
 	}{
+		{"shared-io", c.SharedIO, []string{SharedPassthrough, SharedDaemon}},
 		{"fill", c.Fill, []string{FillAuto, FillTouched}},
 		{"fallback", c.Fallback, []string{FallbackSame, FallbackAny}},
 		{"on-stop", c.OnStop, []string{StopUnmount, StopLeave}},

@@ -30,6 +30,8 @@ type Config struct {
 	Local  []string `yaml:"local"`  // trees of models on this machine's disk, absolute, in order
 	Shared []string `yaml:"shared"` // trees of models on NFS or the like, absolute, in order
 
+	SharedIO string `yaml:"shared_io"` // SharedPassthrough or SharedDaemon
+
 	Cache     string `yaml:"cache"`      // the backing dir, absolute
 	CacheSize Size   `yaml:"cache_size"` // bytes; evict above it; 0: keep a tenth of the disk free
 
@@ -87,6 +89,9 @@ const (
 	FallbackAny  = "any"     // any source that has the name stands in
 	StopUnmount  = "unmount" // stopping takes the mount away
 	StopLeave    = "leave"   // stopping leaves a dead mount point, which the next start mounts over
+
+	SharedPassthrough = "passthrough" // the kernel reads files of shares by itself
+	SharedDaemon      = "daemon"      // modelfs reads them, and moves to another source when the share hangs
 )
 
 // Own stands for the id of whoever mounts.
@@ -136,6 +141,7 @@ func Load(sys System, flags *Flags) (*Config, error) {
 
 func defaults(sys System) *Config {
 	return &Config{
+		SharedIO:      SharedPassthrough,
 		Cache:         defaultCache(sys),
 		HFEndpoint:    "https://huggingface.co",
 		Backend:       "auto",

@@ -42,6 +42,8 @@ var settings = []Setting{
 		[]string{"XLLM_MODELS_DIR", "LLM_NODE_MODELS_DIR", "LLM_MODELS_DIR"}, func(c *Config) *[]string { return &c.Local }),
 	listSetting("shared", "DIR", "tree of models on NFS or the like, read in place",
 		[]string{"LLM_NODE_SHARED_MODELS_DIR", "LLM_SHARED_MODELS_DIR"}, func(c *Config) *[]string { return &c.Shared }),
+	textSetting("shared-io", "passthrough|daemon", "who reads files of shared trees: the kernel itself, or modelfs, which moves to another source when the share hangs", nil,
+		func(c *Config) *string { return &c.SharedIO }),
 	textSetting("cache", "DIR", "backing dir, where downloads are kept", nil, func(c *Config) *string { return &c.Cache }),
 	{Name: "cache-size", Arg: "SIZE", Usage: "evict above this size, such as 500GB (0: keep a tenth of the disk free)",
 		set: func(c *Config, v []string) error { return c.CacheSize.parse(last(v)) },

@@ -41,6 +41,10 @@ func (p lying) Head(ctx context.Context, _ int64) ([]byte, error) {
 	return os.ReadFile(p.Path())
 }
 
+func (p lying) Reader(context.Context) (model.Reader, model.Stat, error) {
+	return nil, model.Stat{}, os.ErrNotExist
+}
+
 func (p lying) Open(ctx context.Context) (*os.File, model.Stat, error) {
 	p.s.opens.Add(1)
 	if err := errors.Join(p.s.gone, ctx.Err()); err != nil {

@@ -32,9 +32,10 @@ type Dir struct {
 
 // An Index finds blobs by hash. The zero value is empty. It is safe for concurrent use.
 type Index struct {
-	mu   sync.Mutex // guards the rest
-	dirs map[string]*reading
-	hash map[string]blob
+	mu      sync.Mutex // guards the rest
+	dirs    map[string]*reading
+	hash    map[string]blob // immutable
+	version uint64          // counts what hash was
 }
 
 // A reading is what one directory held. It is immutable.
@@ -58,6 +59,20 @@ func (x *Index) Get(sha256 string) (model.Place, int64, bool) {
 		return nil, 0, false
 	}
 	return b.place, b.size, true
+}
+
+// All calls f for every blob, unless the index is still at version since, and
+// returns its version.
+func (x *Index) All(since uint64, f func(sha256 string, place *tree.Place, size int64)) (version uint64) {
+	x.mu.Lock()
+	hash, version := x.hash, x.version
+	x.mu.Unlock()
+	if version != since {
+		for h, b := range hash {
+			f(h, b.place, b.size)
+		}
+	}
+	return version
 }
 
 // Refresh makes the index that of dirs, which lie in t, and forgets all others.
@@ -98,7 +113,7 @@ func (x *Index) set(dirs map[string]*reading) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.dirs, x.hash = dirs, all
+	x.dirs, x.hash, x.version = dirs, all, x.version+1
 }
 
 // read is known if the directory is unchanged.

@@ -80,6 +80,29 @@ func (s *Store) Close() {
 	}
 }
 
+// HungFor is since when a share has not answered; 0: it answers, as far as is
+// known.
+func (s *Store) HungFor() time.Duration {
+	if s.Guard == nil {
+		return 0
+	}
+	return s.Guard.HungFor()
+}
+
+// Suspect makes a share one that has just hung: nothing is asked of it until a
+// probe has come back. It is called before the first operation.
+func (s *Store) Suspect() {
+	if s.Guard != nil {
+		s.Guard.Suspect()
+	}
+}
+
+// Do makes op, which what describes, and waits for it no longer than ctx.
+func (s *Store) Do(ctx context.Context, what string, op func() error) error {
+	_, err := guard.Run(ctx, s.Guard, what, func() (struct{}, error) { return struct{}{}, op() }, nil)
+	return err
+}
+
 // ID is the kind of store and the absolute path of its directory.
 func (s *Store) ID() string { return s.id }
 

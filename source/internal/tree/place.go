@@ -2,6 +2,8 @@ package tree
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 
 	"modelfs/internal/model"
@@ -42,8 +44,18 @@ func (p *Place) Stat(ctx context.Context) (model.Stat, error) {
 
 // Open implements model.Place.
 func (p *Place) Open(ctx context.Context) (*os.File, model.Stat, error) {
+	return p.openBy(ctx, p.tree.Open)
+}
+
+// OpenPath opens the file so that the descriptor only names it (O_PATH): it
+// can't be read, and closing it tells the filesystem nothing.
+func (p *Place) OpenPath(ctx context.Context) (*os.File, model.Stat, error) {
+	return p.openBy(ctx, p.tree.OpenPath)
+}
+
+func (p *Place) openBy(ctx context.Context, open func(string) (*os.File, model.Stat, error)) (*os.File, model.Stat, error) {
 	o, err := guard.Run(ctx, p.guard, "opening "+p.Path(), func() (opened, error) {
-		f, st, err := p.tree.Open(p.rel)
+		f, st, err := open(p.rel)
 		if err != nil {
 			return opened{}, err
 		}
@@ -61,12 +73,46 @@ func (p *Place) Head(ctx context.Context, n int64) ([]byte, error) {
 	return guard.Run(ctx, p.guard, "reading "+p.Path(), func() ([]byte, error) { return p.tree.Head(p.rel, n) }, nil)
 }
 
-func (p *Place) check(st model.Stat) error {
-	if p.size < 0 || st.Size == p.size {
+// Reader implements model.Place.
+func (p *Place) Reader(ctx context.Context) (model.Reader, model.Stat, error) {
+	f, st, err := p.Open(ctx)
+	if err != nil {
+		return nil, st, err
+	}
+	return &reader{f, st.Size}, st, nil
+}
+
+func (p *Place) check(st model.Stat) error { return Promised(p.Path(), st.Size, p.size) }
+
+// Promised is nil if a file has the size that its name or a manifest promises;
+// below 0 nothing is promised. Anything else is NotFound.
+func Promised(path string, size, promised int64) error {
+	if promised < 0 || size == promised {
 		return nil
 	}
-	return model.Errorf(model.NotFound, "%s has %d bytes instead of %d; it is not, or not yet, what its name says", p.Path(), st.Size, p.size)
+	return model.Errorf(model.NotFound, "%s has %d bytes instead of %d; it is not, or not yet, what its name says", path, size, promised)
 }
+
+// Size is the promised size, or -1.
+func (p *Place) Size() int64 { return p.size }
 
 // Path implements model.Place.
 func (p *Place) Path() string { return p.tree.Abs(p.rel) }
+
+// A reader reads a file of a tree that answers.
+type reader struct {
+	file *os.File
+	size int64
+}
+
+func (r *reader) ReadAt(_ context.Context, b []byte, off int64) (int, error) {
+	n, err := r.file.ReadAt(b, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *reader) Size() int64    { return r.size }
+func (r *reader) File() *os.File { return r.file }
+func (r *reader) Close() error   { return r.file.Close() }

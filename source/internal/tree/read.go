@@ -33,6 +33,26 @@ func (t *Tree) Open(rel string) (*os.File, model.Stat, error) {
 	return os.NewFile(uintptr(fd), t.Abs(rel)), id, nil
 }
 
+// OpenPath opens the regular file at rel so that the descriptor only names it.
+func (t *Tree) OpenPath(rel string) (*os.File, model.Stat, error) {
+	fd, err := t.openBeneath(rel, unix.O_PATH)
+	if err != nil {
+		return nil, model.Stat{}, t.failed("opening", rel, err)
+	}
+	var st unix.Stat_t
+	var id model.Stat
+	if err = unix.Fstat(fd, &st); err != nil {
+		err = t.failed("opening", rel, err)
+	} else {
+		id, err = regular(rel, &st)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, model.Stat{}, err
+	}
+	return os.NewFile(uintptr(fd), t.Abs(rel)), id, nil
+}
+
 // Resolve is where the path at rel leads: the directory that paths are
 // relative to or a trusted one, and the path below it, both free of links.
 // NotFound: elsewhere.
