@@ -54,7 +54,8 @@ func newShare(t testing.TB, from string) *share {
 	return s
 }
 
-// set makes the share "open", "hang" or "fail" (EIO), from now on.
+// set makes the share "open", "hang", "freeze" (hang, and not even a kill gets
+// anybody out) or "fail" (EIO), from now on.
 func (s *share) set(state string) {
 	s.t.Helper()
 	if _, err := io.WriteString(s.in, state+"\n"); err != nil {
@@ -86,7 +87,9 @@ func runGate(text string) int {
 	}
 	g := &gate{RawFileSystem: gofs.NewNodeFS(root, &gofs.Options{})}
 	g.set("open")
-	server, err := fuse.NewServer(g, at, &fuse.MountOptions{FsName: "test", Name: "gate", AllowOther: true, DirectMountStrict: true})
+	// A depth that the kernel does not know keeps it from reading the files
+	// below by itself: every read comes here.
+	server, err := fuse.NewServer(g, at, &fuse.MountOptions{FsName: "test", Name: "gate", AllowOther: true, DirectMountStrict: true, MaxStackDepth: 3})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -137,6 +140,9 @@ func (g *gate) pass(cancel <-chan struct{}) fuse.Status {
 			return fuse.OK
 		case "fail":
 			return fuse.EIO
+		case "freeze":
+			<-next
+			continue
 		}
 		select {
 		case <-next:
@@ -172,6 +178,20 @@ func (g *gate) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 		return nil, s
 	}
 	return g.RawFileSystem.Read(cancel, in, buf)
+}
+
+func (g *gate) StatFs(cancel <-chan struct{}, in *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	if s := g.pass(cancel); s != fuse.OK {
+		return s
+	}
+	return g.RawFileSystem.StatFs(cancel, in, out)
+}
+
+func (g *gate) Flush(cancel <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	if s := g.pass(cancel); s != fuse.OK {
+		return s
+	}
+	return g.RawFileSystem.Flush(cancel, in)
 }
 
 func (g *gate) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {

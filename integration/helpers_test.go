@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,17 @@ func descendants(pid int) []int {
 		}
 	}
 	return list
+}
+
+// residentMemory is what a process has in memory, in bytes; 0 if it is gone.
+func residentMemory(pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(text))
+	pages, _ := strconv.Atoi(f[1])
+	return pages * os.Getpagesize()
 }
 
 // completes waits until a file is complete in the backing dir, and returns

@@ -195,16 +195,6 @@ func (s *soak) watch(length time.Duration) {
 	}
 }
 
-func residentMemory(pid int) int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(text))
-	pages, _ := strconv.Atoi(f[1])
-	return pages * os.Getpagesize()
-}
-
 // settle checks that nothing is left of all that: no handle, no waiting read,
 // no registration, and as many nodes as there are names.
 func (s *soak) settle() {
