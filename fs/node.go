@@ -38,7 +38,7 @@ type node struct {
 	key   nodeKey // how the table finds it again
 	path  string  // of directories: the path in the mount, "" for the root
 	older bool    // an earlier server has made it
-	moved string  // what that one\'s relay said
+	moved string  // what that one's relay said
 	text  string  // of an alias its target, of a static file its content, of a control file what it shows
 
 	lookups   uint64 // guarded by nodeTable.mu: what the kernel will FORGET
