@@ -13,7 +13,7 @@ build: ## the static binary, ./modelfs
 	CGO_ENABLED=0 $(GO) build -trimpath -o modelfs ./cmd/modelfs
 
 test race: ## everything; root and /dev/fuse are needed, nothing is skipped without them
-	$(GO) test -race -shuffle=on -count=1 -timeout 15m ./...
+	$(GO) test -race -shuffle=on -count=1 -timeout 20m ./...
 
 lint: $(LINT)
 	$(LINT) run

@@ -95,18 +95,26 @@ func (l *fill) answered(ctx context.Context, r *resolution) error {
 }
 
 // undecided judges origins that have not said all they may: an open does not
-// wait for ones that are silent, but where each that was asked fails again and
-// again, there is nobody to wait for.
+// wait for ones that are silent, but where each fails again and again, there is
+// nobody to wait for. One that was not asked yet is as good as its host.
 func (l *fill) undecided() error {
-	var err error
+	troubles := make(map[string]error) // by host
 	for _, c := range l.cands {
-		trouble := c.obj.Trouble()
-		if trouble == nil {
-			return nil
+		if err := c.obj.Trouble(); err != nil {
+			troubles[c.obj.Host()] = err
 		}
-		err = cmp.Or(err, trouble)
 	}
-	return l.judge(err)
+	var first error
+	for _, c := range l.cands {
+		err := c.obj.Trouble()
+		if err == nil {
+			if err = troubles[c.obj.Host()]; !model.IsKind(err, model.Unavailable) {
+				return nil
+			}
+		}
+		first = cmp.Or(first, err)
+	}
+	return l.judge(first)
 }
 
 // judge is what an open is told of the origins' error; nil is none.

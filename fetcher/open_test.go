@@ -27,6 +27,10 @@ func TestOpen(t *testing.T) {
 		{"refused", func(h *hubtest.Hub) { h.Refuse(hubtest.AtHub) }, nil, model.Unavailable, 900 * time.Millisecond},
 		{"refused by two", func(h *hubtest.Hub) { h.Refuse(hubtest.AtHub) }, func(f *model.File) { f.URLs = append(f.URLs, f.URLs[0]+"?download=1") },
 			model.Unavailable, 900 * time.Millisecond},
+		{"slowly refused by the host of two", func(h *hubtest.Hub) {
+			h.Fault(resolve, hubtest.Always(), hubtest.Delay(400*time.Millisecond), hubtest.Status(503, nil, ""))
+		},
+			func(f *model.File) { f.URLs = append(f.URLs, f.URLs[0]+"?download=1") }, model.Unavailable, 900 * time.Millisecond},
 		{"refused by one of two", func(h *hubtest.Hub) {
 			h.Fault(resolve, hubtest.First(1), hubtest.Hang())
 			h.Fault(resolve, hubtest.After(1), hubtest.Status(500, nil, ""))

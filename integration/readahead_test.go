@@ -25,7 +25,7 @@ func TestReadAheadIsRaised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := strings.TrimSpace(string(got)); s != "8192" {
-		t.Errorf("read_ahead_kb of the mount is %s, want 8192", s)
+	if s := strings.TrimSpace(string(got)); s != "4096" {
+		t.Errorf("read_ahead_kb of the mount is %s, want 4096", s)
 	}
 }
