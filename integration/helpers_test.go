@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,11 +110,15 @@ func procState(pid int) string {
 	return b.String()
 }
 
-// files lists the regular files below a directory, relative to it.
+// files lists the regular files below a directory, relative to it. What its
+// owner removes while this looks (a client its temporary directory) is not there.
 func files(t testing.TB, dir string) []string {
 	t.Helper()
 	var list []string
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if path != dir && errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
