@@ -3,12 +3,14 @@ package integration
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -59,13 +61,27 @@ func (h *halfRead) check(t *testing.T, from, to int) {
 			if n, err := h.file.ReadAt(p, int64(off)); err != nil || n != len(p) {
 				t.Fatalf("read at %d: %d bytes, %v", off, n, err)
 			}
-		} else {
-			copy(p, h.mapping[off:])
+		} else if err := copyMapped(p, h.mapping[off:]); err != nil {
+			t.Fatalf("mapping at %d: %v", off, err)
 		}
 		if !bytes.Equal(p, h.want[off:off+len(p)]) {
 			t.Fatalf("wrong bytes at %d", off)
 		}
 	}
+}
+
+// copyMapped fills p from a mapping by a system call. A page fault outside of
+// one would wait for modelfs, that for the Hub of this process, and that for
+// the goroutine in the fault, as soon as the garbage collector wants to stop
+// them all.
+func copyMapped(p, mapping []byte) error {
+	to := unix.Iovec{Base: &p[0]}
+	to.SetLen(len(p))
+	n, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{to}, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&mapping[0])), Len: len(p)}}, 0)
+	if err == nil && n != len(p) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // moveLimit is how long a reader may wait for the rest: the patience with the
