@@ -20,8 +20,9 @@ const (
 
 // How long a verdict is the answer at once. What a tree said is never
 // remembered: it is cheap to ask, and a model that is copied in must be seen.
+// Nor is what a router does not have: its source remembers the list, which is
+// ten seconds old at most where a name is not on it.
 const (
-	absentRouter  = 10 * time.Second
 	absentHub     = time.Minute
 	presentRouter = time.Minute
 	presentHub    = 10 * time.Minute
@@ -85,7 +86,7 @@ func (a *asker) keep(v verdict) time.Duration {
 	case a.kind == model.Hub:
 		return absentHub
 	}
-	return absentRouter
+	return 0
 }
 
 // find is what the source says of n, but for the quantisation where that has

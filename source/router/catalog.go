@@ -14,9 +14,13 @@ import (
 )
 
 const (
-	// freshFor is how old a list may be to call a name absent, and how often
-	// it is asked for.
+	// freshFor is how old a list may be before a newer one is asked for behind
+	// what it says.
 	freshFor = time.Minute
+
+	// absentFor is how old a list may be to call a name absent: a model that was
+	// just added to the router is asked for soon.
+	absentFor = 10 * time.Second
 
 	// usableFor is how old a list may be to call a name present while a newer
 	// one is asked for: the manifest will say if it is gone.
@@ -61,7 +65,7 @@ func (c *catalog) models() []model.Found {
 func (s *Source) recent(ctx context.Context) (*catalog, error) {
 	c, failure := s.state()
 	if c == nil || time.Since(c.at) >= usableFor {
-		return s.fresh(ctx)
+		return s.complete(ctx)
 	}
 	if time.Since(c.at) >= freshFor && failure == nil {
 		s.refresh.Start("", s.read)
@@ -69,11 +73,11 @@ func (s *Source) recent(ctx context.Context) (*catalog, error) {
 	return c, nil
 }
 
-// fresh is a list that is not older than freshFor.
-func (s *Source) fresh(ctx context.Context) (*catalog, error) {
+// complete is a list that is not older than absentFor.
+func (s *Source) complete(ctx context.Context) (*catalog, error) {
 	c, failure := s.state()
 	switch {
-	case c != nil && time.Since(c.at) < freshFor:
+	case c != nil && time.Since(c.at) < absentFor:
 		return c, nil
 	case failure != nil:
 		return nil, failure
@@ -95,7 +99,7 @@ func (s *Source) state() (*catalog, error) {
 // its caller looked will do.
 func (s *Source) read(ctx context.Context) (*catalog, error) {
 	at := time.Now()
-	if c, failure := s.state(); failure != nil || c != nil && at.Sub(c.at) < freshFor {
+	if c, failure := s.state(); failure != nil || c != nil && at.Sub(c.at) < absentFor {
 		return c, failure
 	}
 	c, err := s.readCatalog(ctx)

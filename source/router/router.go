@@ -8,8 +8,8 @@
 // Invariants:
 //
 //  1. Whether a name is there is read from the router's list alone, which is
-//     asked for at most once a minute however many names are looked up. Absent
-//     is what a list that is not older than a minute does not have.
+//     asked for at most once a minute however many of its names are looked up.
+//     Absent is what a list that is not older than ten seconds does not have.
 //  2. A manifest is asked for only when a model is listed. Every name, address,
 //     digest and size in it is checked; what can't be used is left out and
 //     logged once.
@@ -135,7 +135,7 @@ func (s *Source) Find(ctx context.Context, n model.Name) (model.Found, error) {
 		if found, ok := c.find(n.Path()); ok {
 			return found, nil
 		}
-		c, err = s.fresh(ctx)
+		c, err = s.complete(ctx)
 	}
 	if err != nil {
 		return model.Found{}, fmt.Errorf("asking %s for its list of models: %w", s.base, err)
