@@ -204,6 +204,9 @@ func serve(cfg Config, path string, ledgerFile *os.File, connect func() error) (
 	if err != nil {
 		return nil, firstError(err, l.close())
 	}
+	if err := keepRequests(server); err != nil {
+		cfg.Log.Warn("a request that arrives while this process dies may fail", "cause", err)
+	}
 	raw.inherit(records)
 	raw.probePassthrough()
 	return &Server{raw: raw, server: server, ledger: l, done: make(chan struct{})}, nil

@@ -104,6 +104,7 @@ func TestTheBackingDirBecomesReadOnly(t *testing.T) {
 	checkReads(t, o.d.path("org/other/m.gguf"), other, "read")
 	o.d.completes("org/other", "m.gguf")
 	fills := filepath.Join(o.d.cache, "fills")
+	eventually(t, "nothing of it is left to remove", 10*time.Second, func() bool { return len(files(t, fills)) == 0 })
 	// The daemon's lock is open for writing, so that nothing less than a broken
 	// disk makes the whole filesystem read-only.
 	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY} {

@@ -3,7 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,7 +116,7 @@ func files(t testing.TB, dir string) []string {
 	t.Helper()
 	var list []string
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-		if path != dir && errors.Is(err, fs.ErrNotExist) {
+		if path != dir && errors.Is(err, iofs.ErrNotExist) {
 			return nil
 		}
 		if err != nil || !e.Type().IsRegular() {
