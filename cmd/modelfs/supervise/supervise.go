@@ -139,7 +139,7 @@ func (s *supervisor) loop(ctx context.Context, signals <-chan os.Signal) error {
 				if !ready {
 					ready = true
 					s.cfg.Mount.Tune(s.log) // the kernel's handshake has lowered it
-					watch.start(ctx)
+					watch.start()
 					s.cfg.Ready()
 				}
 				continue
@@ -148,6 +148,7 @@ func (s *supervisor) loop(ctx context.Context, signals <-chan os.Signal) error {
 				return err
 			}
 		case <-tick.C:
+			watch.restart()
 			if why := watch.stuck(s.server); why != "" {
 				s.log.Error("the server does not answer; it is replaced", "why", why, "pid", s.server.pid())
 				s.server.abandon(why)

@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,22 +23,25 @@ const (
 	silentFor = 15 * time.Second
 )
 
-// watchdog finds out whether the mount is answered. A process of its own asks,
-// because who asks can get stuck.
+// watchdog finds out whether the mount is answered. A process of its own, the
+// probe, asks, because who asks can get stuck. Only a probe that runs and says
+// nothing speaks against the server: one that was killed, or that finds
+// something else at the mount's path, says nothing of it and is started again.
 type watchdog struct {
 	command []string
 	log     *slog.Logger
-	cmd     *exec.Cmd
+	cmd     *exec.Cmd // nil before start; belongs to the supervisor's loop
 
-	mu   sync.Mutex // guards last
-	last time.Time  // the last answer
+	mu    sync.Mutex // guards what follows
+	last  time.Time  // the last answer, or when the probe was started
+	ended time.Time  // when the probe ended; zero while it runs
 }
 
 func newWatchdog(command []string, log *slog.Logger) *watchdog {
 	return &watchdog{command: command, log: log}
 }
 
-func (w *watchdog) start(ctx context.Context) {
+func (w *watchdog) start() {
 	if len(w.command) == 0 {
 		return
 	}
@@ -52,24 +54,38 @@ func (w *watchdog) start(ctx context.Context) {
 	}
 	if err != nil {
 		w.log.Warn("a server that hangs will not be noticed: the probe could not be started", "cause", err)
+		w.note(time.Time{}) // one warning is enough
+		w.cmd = nil
 		return
 	}
 	w.cmd = cmd
-	w.answered()
-	go w.read(ctx, out)
+	w.note(time.Time{})
+	go w.read(cmd, out)
 }
 
-func (w *watchdog) read(_ context.Context, out io.Reader) {
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		w.answered()
+// restart starts another probe after one has ended.
+func (w *watchdog) restart() {
+	w.mu.Lock()
+	due := !w.ended.IsZero() && time.Since(w.ended) > probeEvery
+	w.mu.Unlock()
+	if due {
+		w.start()
 	}
-	_ = w.cmd.Wait() // how a probe ends says nothing
 }
 
-func (w *watchdog) answered() {
+func (w *watchdog) read(cmd *exec.Cmd, out io.Reader) {
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		w.note(time.Time{})
+	}
+	_ = cmd.Wait() // how a probe ends says nothing
+	w.note(time.Now())
+}
+
+// note takes down an answer, or that the probe has ended.
+func (w *watchdog) note(ended time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.last = time.Now()
+	w.last, w.ended = time.Now(), ended
 }
 
 // stuck says why a server counts as stuck, or "".
@@ -87,9 +103,9 @@ func (w *watchdog) stuck(c *child) string {
 		return "it is stopped"
 	}
 	w.mu.Lock()
-	silent := time.Since(w.last)
+	silent, asking := time.Since(w.last), w.cmd != nil && w.ended.IsZero()
 	w.mu.Unlock()
-	if w.cmd != nil && silent > silentFor && time.Since(c.readySince) > silentFor {
+	if asking && silent > silentFor && time.Since(c.readySince) > silentFor {
 		return fmt.Sprintf("it has not answered its mount for %v", silent.Round(time.Second))
 	}
 	return ""
