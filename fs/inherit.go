@@ -96,11 +96,19 @@ func (n *node) marshal() []byte {
 	return b
 }
 
+// timeOf undoes UnixNano, also for the time that nobody has stated.
+func timeOf(ns int64) time.Time {
+	if none := (time.Time{}); ns == none.UnixNano() {
+		return none
+	}
+	return time.Unix(0, ns)
+}
+
 // node is the node that a record describes. places finds files of trees
 // again; one that is not found makes the node stale.
 func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node, error) {
 	n := &node{
-		kind: rec.Kind, ino: rec.Ino, path: rec.Path, text: rec.Text, size: rec.Size, modTime: time.Unix(0, rec.ModTime),
+		kind: rec.Kind, ino: rec.Ino, path: rec.Path, text: rec.Text, size: rec.Size, modTime: timeOf(rec.ModTime),
 		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll}, moved: rec.Moved,
 		key: nodeKey{
 			kind: rec.Kind, path: rec.KeyPath, source: rec.KeySource, dev: rec.KeyDev, ino: rec.KeyIno,
@@ -111,7 +119,7 @@ func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node
 		return n, nil
 	}
 	f := model.File{
-		Path: rec.File.Path, Size: rec.File.Size, ModTime: time.Unix(0, rec.File.ModTime), Key: rec.File.Key,
+		Path: rec.File.Path, Size: rec.File.Size, ModTime: timeOf(rec.File.ModTime), Key: rec.File.Key,
 		SHA256: rec.File.SHA256, GitSHA1: rec.File.GitSHA1, URLs: rec.File.URLs,
 		Validator: rec.File.Validator,
 	}

@@ -375,3 +375,59 @@ func TestTheServerEndsWithItsSupervisor(t *testing.T) {
 	again := startOn(t, d.mount, d.cache, "--hf-endpoint", "", "--local", local)
 	checkReads(t, again.path("l/model.gguf"), pattern{3, 1 << 20}, "read")
 }
+
+// What a directory without a time shows is the same after another server has
+// inherited it.
+func TestTimesSurviveAKill(t *testing.T) {
+	local := writeTree(t, map[string][]byte{"org/m/model.gguf": pattern{3, 1 << 20}.bytes()})
+	d := start(t, "--hf-endpoint", "", "--local", local)
+	names := []string{"", "org", "org/m", "org/m/model.gguf"}
+	before := make(map[string]time.Time)
+	for _, name := range names {
+		before[name] = modTime(t, d.path(name))
+	}
+	pid := d.server()
+	signalServer(unix.SIGKILL)(d)
+	eventually(t, "another server", patient, func() bool { return d.server() != pid })
+	for _, name := range names {
+		if now := modTime(t, d.path(name)); !now.Equal(before[name]) {
+			t.Errorf("%q is of %v after a kill, and was of %v", name, now, before[name])
+		}
+	}
+}
+
+func modTime(t *testing.T, path string) time.Time {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.ModTime()
+}
+
+// The process that watches the mount is started again when it has ended; its
+// end is not held against the server.
+func TestTheProbeIsStartedAgain(t *testing.T) {
+	d := start(t, "--hf-endpoint", "")
+	pid := d.server()
+	first := 0
+	eventually(t, "the probe to run", patient, func() bool { first = d.probe(); return first != 0 })
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another probe", patient, func() bool { again := d.probe(); return again != 0 && again != first })
+	if d.server() != pid {
+		t.Error("the server was replaced because the probe had ended")
+	}
+}
+
+// probe is the process id of the one that watches the mount, or 0.
+func (d *daemon) probe() int {
+	for _, pid := range descendants(d.cmd.Process.Pid) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if strings.HasPrefix(string(text), "modelfs\x00probe\x00") {
+			return pid
+		}
+	}
+	return 0
+}
