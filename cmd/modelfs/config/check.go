@@ -34,17 +34,17 @@ func (c *Config) finish() error {
 
 func (c *Config) finishPaths() error {
 	if c.Cache == "" {
-		return errorf("--cache", "no backing dir: there is neither $HOME nor $XDG_CACHE_HOME, so name one")
+		return c.errorf("cache", "no backing dir: there is neither $HOME nor $XDG_CACHE_HOME, so name one")
 	}
 	c.Local, c.Shared, c.LinkTargets = slices.Clone(c.Local), slices.Clone(c.Shared), slices.Clone(c.LinkTargets)
-	for name, list := range map[string][]string{"--local": c.Local, "--shared": c.Shared, "link_targets": c.LinkTargets} {
+	for name, list := range map[string][]string{"local": c.Local, "shared": c.Shared, "link-targets": c.LinkTargets} {
 		for i, dir := range list {
 			if dir == "" {
-				return errorf(name, "an empty path")
+				return c.errorf(name, "an empty path")
 			}
 			abs, err := filepath.Abs(dir)
 			if err != nil {
-				return errorf(name, "%w", err)
+				return c.errorf(name, "%w", err)
 			}
 			list[i] = abs
 		}
@@ -75,25 +75,25 @@ func (c *Config) checkWords() error {
 		{"log-format", c.LogFormat, []string{"auto", "text", "json"}},
 	} {
 		if !slices.Contains(w.words, w.value) {
-			return errorf("--"+w.name, "%q is none of %s", w.value, strings.Join(w.words, ", "))
+			return c.errorf(w.name, "%q is none of %s", w.value, strings.Join(w.words, ", "))
 		}
 	}
 	if slices.ContainsFunc(c.Quant, func(q string) bool { return strings.TrimSpace(q) == "" }) {
-		return errorf("--quant", "an empty quantisation")
+		return c.errorf("quant", "an empty quantisation")
 	}
 	return nil
 }
 
 func (c *Config) checkNumbers() error {
 	if c.MaxFills < 1 || c.MaxFills > maxFills {
-		return errorf("--max-fills", "%d is not between 1 and %d", c.MaxFills, maxFills)
+		return c.errorf("max-fills", "%d is not between 1 and %d", c.MaxFills, maxFills)
 	}
 	if c.CacheSize < 0 {
-		return errorf("--cache-size", "%d is negative", c.CacheSize)
+		return c.errorf("cache-size", "%d is negative", c.CacheSize)
 	}
-	for name, id := range map[string]int{"--uid": c.UID, "--gid": c.GID} {
+	for name, id := range map[string]int{"uid": c.UID, "gid": c.GID} {
 		if id < Own || id > maxID {
-			return errorf(name, "%d is no user's or group's number", id)
+			return c.errorf(name, "%d is no user's or group's number", id)
 		}
 	}
 	for _, d := range []struct {
@@ -106,19 +106,19 @@ func (c *Config) checkNumbers() error {
 		{"read-timeout", c.ReadTimeout, 24 * time.Hour},
 	} {
 		if d.value.Duration < 10*time.Millisecond || d.value.Duration > d.max {
-			return errorf("--"+d.name, "%v is not between 10ms and %v", d.value, Duration{d.max})
+			return c.errorf(d.name, "%v is not between 10ms and %v", d.value, Duration{d.max})
 		}
 	}
 	return nil
 }
 
 func (c *Config) checkURLs() error {
-	for name, field := range map[string]*string{"--hf-endpoint": &c.HFEndpoint, "--router": &c.Router} {
+	for name, field := range map[string]*string{"hf-endpoint": &c.HFEndpoint, "router": &c.Router} {
 		if *field == "" {
 			continue
 		}
 		if err := checkURL(*field); err != nil {
-			return errorf(name, "%w", err)
+			return c.errorf(name, "%w", err)
 		}
 		*field = strings.TrimRight(*field, "/")
 	}
@@ -127,7 +127,7 @@ func (c *Config) checkURLs() error {
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
-		return errorf("--listen", "%w; write it as :9090 or 0.0.0.0:9090", err)
+		return c.errorf("listen", "%w; write it as :9090 or 0.0.0.0:9090", err)
 	}
 	if host == "" { // everybody's business only where that was asked for
 		c.Listen = net.JoinHostPort("127.0.0.1", port)
@@ -152,24 +152,24 @@ func checkURL(text string) error {
 func (c *Config) checkNames() error {
 	for name, alias := range c.Models {
 		if n, err := model.ParseName(name); err != nil || n.Path() != name || !model.ValidRepoPart(n.Repo) {
-			return errorf("models", "%q can't be an alias: it must look like a model's name, llama3 or org/llama3", name)
+			return c.errorf("models", "%q can't be an alias: it must look like a model's name, llama3 or org/llama3", name)
 		}
 		n, err := model.ParseName(alias.HF)
 		if err != nil || n.Quant != "" || n.Revision != "" {
-			return errorf("models: "+name, "hf: %q is not a repository such as org/repo", alias.HF)
+			return c.errorf("models", "%s: hf: %q is not a repository such as org/repo", name, alias.HF)
 		}
 		if err := checkPatterns(alias.Files); err != nil {
-			return errorf("models: "+name, "files: %w", err)
+			return c.errorf("models", "%s: files: %w", name, err)
 		}
 	}
 	for pattern, ids := range c.Sources {
 		if err := checkPatterns([]string{pattern}); err != nil {
-			return errorf("sources", "%w", err)
+			return c.errorf("sources", "%w", err)
 		}
 		for _, id := range ids {
 			kind, _, _ := strings.Cut(id, ":")
 			if !slices.Contains(sourceWords, kind) {
-				return errorf("sources: "+pattern, "%q is not local, shared, hub, router or the ID of one of them", id)
+				return c.errorf("sources", "%s: %q is not local, shared, hub, router or the ID of one of them", pattern, id)
 			}
 		}
 	}

@@ -72,6 +72,8 @@ type Config struct {
 	HubToken    *Token `yaml:"-"` // for HFEndpoint's host only; never nil
 	RouterToken *Token `yaml:"-"` // for Router's host only; never nil
 	File        string `yaml:"-"` // the config file that was read; "" for none
+
+	said map[string]string `yaml:"-"` // setting or key -> where it was said last, as messages name it
 }
 
 // An Alias is a name that the config file gives to a model of the Hub.
@@ -159,6 +161,7 @@ func defaults(sys System) *Config {
 		LogLevel:      "info",
 		LogFormat:     "auto",
 		ColdDeny:      coldDeny,
+		said:          map[string]string{},
 	}
 }
 
@@ -188,6 +191,20 @@ func userCache(sys System) string {
 func (sys System) get(name string) string {
 	v, _ := sys.Env(name)
 	return v
+}
+
+// Where is how messages name what decided a setting, by the flag's name: the
+// flag, the variable, or the place in the file.
+func (c *Config) Where(name string) string {
+	if at := c.said[name]; at != "" {
+		return at
+	}
+	return "--" + name
+}
+
+// errorf is of a setting, or of a key that only the file has.
+func (c *Config) errorf(name, format string, args ...any) error {
+	return errorf(c.Where(name), format, args...)
 }
 
 // errorf makes an error that the operator has to mend.

@@ -170,6 +170,13 @@ func TestErrors(t *testing.T) {
 		want string // in the message
 	}{
 		{name: "unknown key", file: "local: [/a]\nlocals: [/b]\n", want: "[2:1] unknown field"},
+		{name: "key that is nearly right", file: "max_fills: 1\ncach_size: 5GB\n", want: `[2:1] unknown field "cach_size"; did you mean "cache_size"?`},
+		{name: "key that is nothing", file: "frobnicate: 1\n", want: `unknown field "frobnicate"`},
+		{name: "one directory for a list", file: "local: /srv\n", want: "[1:8] a list is wanted here, such as [a, b]"},
+		{name: "a word for a bool", file: "no_discover: yes\n", want: "[1:14] true or false is wanted here"},
+		{name: "a word for a number", file: "uid: nobody\n", want: "[1:6] a number is wanted here"},
+		{name: "not keys", file: "modelfs\n", want: "[1:1] keys with values are wanted here, such as log_level: info"},
+		{name: "place of an alias", file: "models: {x: {hf: nope/a/b}}\n", want: "[1:1] models: x: hf:"},
 		{name: "misspelt key of an alias", file: "models:\n  x:\n    hff: a/b\n", want: "[3:5] unknown field"},
 		{name: "wrong type", file: "max_fills: [1]\n", want: "[1:12]"},
 		{name: "not YAML", file: "local: [/a\n", want: "[1:"},
@@ -180,9 +187,9 @@ func TestErrors(t *testing.T) {
 		{name: "list as a duration", file: "read_timeout: [1s]\n", want: "[1:15] a single value"},
 		{name: "named file that is not there", env: []string{"MODELFS_CONFIG=/nonexistent/c.yaml"}, want: "/nonexistent/c.yaml"},
 		{name: "bad number in a variable", env: []string{"MODELFS_MAX_FILLS=many"}, want: `$MODELFS_MAX_FILLS: "many" is not a number`},
-		{name: "bad number in an old variable", env: []string{"LLM_DL_CONCURRENCY=0"}, want: "0 is not between 1 and 64"},
-		{name: "fill", env: []string{"MODELFS_FILL=never"}, want: `--fill: "never" is none of auto, touched`},
-		{name: "fallback", file: "fallback: maybe\n", want: `--fallback: "maybe"`},
+		{name: "bad number in an old variable", env: []string{"LLM_DL_CONCURRENCY=0"}, want: "$LLM_DL_CONCURRENCY: 0 is not between 1 and 64"},
+		{name: "fill", env: []string{"MODELFS_FILL=never"}, want: `$MODELFS_FILL: "never" is none of auto, touched`},
+		{name: "fallback", file: "fallback: maybe\n", want: `[1:1] fallback: "maybe"`},
 		{name: "on-stop", args: []string{"--on-stop=hide"}, want: `--on-stop: "hide"`},
 		{name: "log level", args: []string{"--log-level=loud"}, want: `--log-level: "loud"`},
 		{name: "log format", args: []string{"--log-format=xml"}, want: `--log-format: "xml"`},
@@ -195,7 +202,7 @@ func TestErrors(t *testing.T) {
 		{name: "query in URL", args: []string{"--router=http://r?key=hunter2"}, want: "no query"},
 		{name: "listen", args: []string{"--listen=9090"}, want: "--listen: "},
 		{name: "no user's number", args: []string{"--uid=4294967295"}, want: "--uid: 4294967295 is no user's"},
-		{name: "no group's number", file: "gid: -2\n", want: "--gid: -2 is no"},
+		{name: "no group's number", file: "log_level: info\ngid: -2\n", want: "[2:1] gid: -2 is no"},
 		{name: "a user's name", args: nil, env: []string{"MODELFS_UID=nobody"}, want: `$MODELFS_UID: "nobody" is not a number`},
 		{name: "alias without repository", file: "models: {llama3: {revision: main}}\n", want: "models: llama3: hf: "},
 		{name: "alias that no model can have", file: "models: {../x: {hf: a/b}}\n", want: `models: "../x" can't be an alias`},
@@ -325,6 +332,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := defaults(system())
+		places(data)
 		if c.decode(data) != nil || c.finish() != nil {
 			return
 		}

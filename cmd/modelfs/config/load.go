@@ -39,6 +39,9 @@ func (c *Config) loadFile(sys System, flags *Flags) error {
 	if err := c.decode(data); err != nil {
 		return errorf(name, "%w", err)
 	}
+	for key, place := range places(data) {
+		c.said[strings.ReplaceAll(key, "_", "-")] = fmt.Sprintf("%s: %s %s", name, place, key)
+	}
 	return nil
 }
 
@@ -72,7 +75,7 @@ func (c *Config) decode(data []byte) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	return errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
+	return explain(err)
 }
 
 func (c *Config) loadEnv(sys System) error {
@@ -84,6 +87,7 @@ func (c *Config) loadEnv(sys System) error {
 		if err := s.set(c, s.split(value)); err != nil {
 			return errorf("$"+name, "%w", err)
 		}
+		c.said[s.Name] = "$" + name
 	}
 	return nil
 }
@@ -175,6 +179,7 @@ func (f *Flags) apply(c *Config) error {
 		if err := s.set(c, values); err != nil {
 			return errorf("--"+s.Name, "%w", err)
 		}
+		c.said[s.Name] = "--" + s.Name
 	}
 	return nil
 }
