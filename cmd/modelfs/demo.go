@@ -40,6 +40,7 @@ directory, lists it, reads it while it is being downloaded and again when it is
 here, asks for a name that nobody has, unmounts and removes all of it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(unix.SIGPIPE) // whoever reads may go away; the mount has to
 			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
 			defer stop()
 			ctx, cancel := context.WithTimeout(ctx, demoLimit)

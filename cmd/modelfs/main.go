@@ -44,6 +44,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintf(stderr, "modelfs: %v\n", err)
 	if !started {
 		err = withCode(exitUsage, err)
+		if cmd.HasParent() {
+			fmt.Fprintf(stderr, "Usage: %s\n", cmd.UseLine())
+		}
 		fmt.Fprintf(stderr, "Run '%s --help' for what it takes.\n", cmd.CommandPath())
 	}
 	return exitCode(err)
@@ -56,7 +59,6 @@ func rootCommand(sys config.System) *cobra.Command {
 		Long:          longRoot,
 		SilenceErrors: true, // run prints them
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return errors.Join(cmd.Help(), withCode(exitUsage, errors.New("no command given")))
 		},
