@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"syscall"
 	"time"
 
 	"modelfs/internal/model"
@@ -34,10 +35,10 @@ func layoutsOf(root string, as model.SourceKind, limit time.Duration, look func(
 	switch {
 	case err != nil && len(before) > 0:
 		seen = before
-		log.Warn("the directory did not answer; it is what it was the last time until modelfs is started again", "directory", root, "cause", err)
+		log.Warn("the directory can't be read; it is what it was the last time until modelfs is started again", "directory", root, "cause", err)
 	case err != nil:
 		seen = []discover.Store{{Dir: root}}
-		log.Warn("the directory did not answer; it is taken for a plain tree until modelfs is started again", "directory", root, "cause", err)
+		log.Warn("the directory can't be read; it is taken for a plain tree until modelfs is started again", "directory", root, "cause", err)
 	case known != nil && (len(seen) > 1 || seen[0].Kind != "") && !reflect.DeepEqual(seen, before):
 		factErr = errors.Join(factErr, known.Put(root, seen))
 	}
@@ -80,4 +81,12 @@ func lookFor(root string, limit time.Duration, look func(dir string) ([]discover
 }
 
 // localLayouts looks from here: a thread that is stuck on a disk is lost.
-func localLayouts(dir string) ([]discover.Store, error) { return discover.Layouts(dir), nil }
+func localLayouts(dir string) ([]discover.Store, error) {
+	switch info, err := os.Stat(dir); {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, &os.PathError{Op: "reading", Path: dir, Err: syscall.ENOTDIR}
+	}
+	return discover.Layouts(dir), nil
+}

@@ -40,9 +40,12 @@ $HF_TOKEN or the file where the Hub's own tools keep it.`,
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			point, err := filepath.Abs(args[0])
+			point, err := mountPoint(args[0])
+			if err == nil {
+				err = checkApart(cfg, point)
+			}
 			if err != nil {
-				return withCode(exitMount, err)
+				return err
 			}
 			return mount(cmd, sys, cfg, point)
 		},
@@ -57,6 +60,7 @@ func mount(cmd *cobra.Command, sys config.System, cfg *config.Config, point stri
 	log := newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
 	signal.Ignore(unix.SIGPIPE) // whoever reads the log may go away
 	log.Debug("configuration", "config", cfg)
+	warnOfHidden(point, log)
 	if why := unsupervised(); why != "" {
 		log.Warn("a crash of modelfs will be seen by its readers", "why", why)
 		return mountAlone(cmd, sys, cfg, point, log)
@@ -110,8 +114,11 @@ func unsupervised() string {
 	return ""
 }
 
-// announce says that the mount can be used.
+// announce says that the mount can be used, under the name that it was given.
 func announce(cmd *cobra.Command, sys config.System, point string, log *slog.Logger) {
+	if named, err := filepath.Abs(cmd.Flags().Arg(0)); err == nil {
+		point = named
+	}
 	fmt.Fprintf(cmd.OutOrStdout(), "mounted %s\n", point)
 	notify(cmd.Context(), sys, "READY=1\nSTATUS=serving "+point, log)
 }

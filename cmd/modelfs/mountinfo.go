@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // fsType is the type that the kernel shows for a modelfs mount.
@@ -110,17 +113,35 @@ func anyStacked(dirs []string) bool {
 	})
 }
 
-// mountPath is the path as the mount table shows it: absolute, its parent's
-// symlinks resolved. The last segment is left alone, because looking at it
-// would ask a filesystem that may be dead or hung.
+// mountPath is the path as the mount table shows it: absolute, without
+// symlinks. The last segment is read as a link and not looked at otherwise,
+// which would ask a filesystem that may be dead or hung.
 func mountPath(path string) (string, error) {
+	if path == "" {
+		return "", withCode(exitUsage, errors.New("the mount point's name is empty"))
+	}
 	abs, err := filepath.Abs(path)
-	if err != nil || abs == "/" {
-		return abs, err
+	for range maxLinks {
+		if err != nil || abs == "/" {
+			return abs, err
+		}
+		var parent string
+		if parent, err = filepath.EvalSymlinks(filepath.Dir(abs)); err != nil {
+			return "", err
+		}
+		abs = filepath.Join(parent, filepath.Base(abs))
+		target, err := os.Readlink(abs)
+		if err != nil {
+			return abs, nil // no link
+		}
+		if filepath.IsAbs(target) {
+			abs = filepath.Clean(target)
+		} else {
+			abs = filepath.Join(parent, target)
+		}
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(parent, filepath.Base(abs)), nil
+	return "", &os.PathError{Op: "readlink", Path: path, Err: unix.ELOOP}
 }
+
+// maxLinks is as many as the kernel follows.
+const maxLinks = 40

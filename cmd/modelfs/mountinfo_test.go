@@ -68,7 +68,8 @@ func TestMountPath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, err := range []error{os.Mkdir(dir+"/real", 0o700), os.Symlink("real", dir+"/link")} {
+	for _, err := range []error{os.Mkdir(dir+"/real", 0o700), os.Symlink("real", dir+"/link"),
+		os.Symlink(dir+"/link", dir+"/real/far"), os.Symlink("round", dir+"/round")} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,6 +80,10 @@ func TestMountPath(t *testing.T) {
 		dir + "/link/./x/":  dir + "/real/x",
 		dir + "/link/../x":  dir + "/x",
 		dir + "/missing":    dir + "/missing",
+		dir + "/link":       dir + "/real",
+		dir + "/real/far":   dir + "/real",
+		dir + "/round":      "",
+		"":                  "",
 		"/":                 "/",
 		dir + "/missing/x/": "",
 	} {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -34,9 +33,9 @@ func serveCommand(sys config.System) *cobra.Command {
 			if err != nil {
 				return withCode(exitUsage, err)
 			}
-			point, err := filepath.Abs(args[0])
+			point, err := mountPoint(args[0])
 			if err != nil {
-				return withCode(exitMount, err)
+				return err
 			}
 			return serve(cfg, point, newLogger(cmd.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat), attachment)
 		},

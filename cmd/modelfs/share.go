@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -131,11 +133,8 @@ func sharedLayouts(dir string) ([]discover.Store, error) {
 		if err != nil {
 			return s, err
 		}
-		if limit == sharedLook {
-			err = json.Unmarshal(line, &s)
-		}
-		if err != nil {
-			return s, err
+		if limit == sharedLook && json.Unmarshal(line, &s) != nil {
+			return nil, errors.New(strings.TrimPrefix(strings.TrimSpace(string(line)), "modelfs: ")) // it could not look
 		}
 	}
 	return s, nil
