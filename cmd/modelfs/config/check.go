@@ -59,6 +59,11 @@ func (c *Config) finishPaths() error {
 		}
 		*field = abs
 	}
+	for name, trees := range map[string][]string{"local": c.Local, "shared": c.Shared} {
+		if slices.Contains(trees, c.Cache) { // which is written, and trees never are
+			return c.errorf("cache", "%s is a tree, too (%s): downloads need a directory of their own", c.Cache, c.Where(name))
+		}
+	}
 	return nil
 }
 

@@ -196,6 +196,7 @@ func TestErrors(t *testing.T) {
 		{name: "too many fills", args: []string{"--max-fills=65"}, want: "65 is not between 1 and 64"},
 		{name: "no time", args: []string{"--lookup-timeout=0s"}, want: "--lookup-timeout: 0s is not between 10ms and 1m"},
 		{name: "empty dir", args: []string{"--local="}, want: "--local: an empty path"},
+		{name: "downloads into a tree", args: []string{"--shared=/s", "--cache=/s/"}, want: "--cache: /s is a tree, too (--shared)"},
 		{name: "no scheme", args: []string{"--router=router:8080"}, want: "--router: not a base URL"},
 		{name: "file URL", args: []string{"--hf-endpoint=file:///etc"}, want: "--hf-endpoint: not a base URL"},
 		{name: "password in URL", args: []string{"--router=http://u:hunter2@r"}, want: "--router: a URL with a user"},
