@@ -3,6 +3,7 @@ package huggingface
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -30,7 +31,8 @@ const (
 func (s *Source) find(ctx context.Context, n model.Name) (model.Found, error) {
 	name := n.Path()
 	if s.memory.knows(name) {
-		return s.ask(ctx, n)
+		found, err := s.ask(ctx, n)
+		return found, s.withTrouble(err)
 	}
 	requests := 1
 	if n.Org == "" {
@@ -43,7 +45,16 @@ func (s *Source) find(ctx context.Context, n model.Name) (model.Found, error) {
 	if s.memory.knows(name) {
 		s.budget.refund(requests)
 	}
-	return found, err
+	return found, s.withTrouble(err)
+}
+
+// withTrouble adds to a refusal that the token may be the cause.
+func (s *Source) withTrouble(err error) error {
+	trouble := s.Trouble()
+	if trouble == "" || !model.IsKind(err, model.NotFound) && !model.IsKind(err, model.Denied) {
+		return err
+	}
+	return model.Errorf(model.KindOf(err), "%w; %s", err, trouble)
 }
 
 // ask makes the one request for a repository or the two for a name of one part.
@@ -59,7 +70,7 @@ func (s *Source) ask(ctx context.Context, n model.Name) (model.Found, error) {
 		return model.Found{Kind: model.Namespace, Name: org}, nil
 	}
 	found, err := s.info(ctx, n)
-	if !listed && model.IsKind(err, model.NotFound) {
+	if !listed && model.IsKind(err, model.NotFound) && !errors.Is(err, errNoRevision) { // a repository with revisions is no namespace
 		return found, model.Errorf(model.Unavailable,
 			"the endpoint has no list of an author's models, so it can't say whether %s is a namespace", n.Repo)
 	}

@@ -98,6 +98,7 @@ func TestFindAsks(t *testing.T) {
 		"/api/models/org/repo":                        {status: 200, body: infoOf("org/repo")},
 		"/api/models/org/repo/revision/refs%2Fpr%2F1": {status: 200, body: infoOf("org/repo")},
 		"/api/models/org/repo/revision/v1.0":          {status: 404, code: "RevisionNotFound"},
+		"/api/models/lacks-canonical/revision/v1.0":   {status: 404, code: "RevisionNotFound"},
 	}
 	for _, c := range []struct {
 		name  model.Name
@@ -117,6 +118,8 @@ func TestFindAsks(t *testing.T) {
 		{model.Name{Repo: "page"}, "unavailable", []string{"/api/models?author=page&limit=1", "/api/models/page"}},
 		{model.Name{Repo: "object"}, "unavailable", []string{"/api/models?author=object&limit=1", "/api/models/object"}},
 		{model.Name{Repo: "lacks-canonical"}, "x/lacks-canonical@" + commit, []string{"/api/models?author=lacks-canonical&limit=1", "/api/models/lacks-canonical"}},
+		{model.Name{Repo: "lacks-canonical", Revision: "v1.0"}, "not found",
+			[]string{"/api/models?author=lacks-canonical&limit=1", "/api/models/lacks-canonical/revision/v1.0"}},
 		{model.Name{Repo: "down"}, "unavailable", []string{"/api/models?author=down&limit=1"}},
 		{model.Name{Repo: "model.gguf"}, "not found", nil},
 		{model.Name{Org: "org", Repo: "config.json"}, "not found", nil},
@@ -150,14 +153,17 @@ func TestBadTokenIsLeftOut(t *testing.T) {
 		if s.Trouble() == "" {
 			t.Error("no trouble")
 		}
+		if _, err := find(t, s, "org/private"); !model.IsKind(err, model.NotFound) || !strings.Contains(err.Error(), "refuses the token") {
+			t.Errorf("a name that the token may hide: %v", err)
+		}
 		<-time.After(badTokenFor)
 		if s.Trouble() != "" {
 			t.Error(s.Trouble())
 		}
 		_, err := find(t, s, "org/repo")
 		must(t, err)
-		const p = "/api/models/org/repo"
-		if d := cmp.Diff([]string{p + " token", p, p, p, p + " token", p}, door.asked); d != "" {
+		const p, private = "/api/models/org/repo", "/api/models/org/private"
+		if d := cmp.Diff([]string{p + " token", p, p, p, private, p + " token", p}, door.asked); d != "" {
 			t.Error(d)
 		}
 		s.Close()

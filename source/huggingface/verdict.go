@@ -3,6 +3,7 @@ package huggingface
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,9 @@ const (
 	badTokenText  = "Invalid credentials in Authorization header"
 	anonymousText = "Invalid username or password."
 )
+
+// errNoRevision is of a repository that is there.
+var errNoRevision = errors.New("RevisionNotFound")
 
 // verdict is nil for a 200 with JSON, and otherwise what the answer means:
 //
@@ -32,7 +36,9 @@ func verdict(ans *origin.Answer, anonymous bool) error {
 		return model.Errorf(model.Unavailable, "status %d with a page for people, not an answer of the Hub", ans.Status)
 	case ans.Status == 200:
 		return nil
-	case ans.Status == 404 && (code == "RepoNotFound" || code == "RevisionNotFound" || code == "EntryNotFound"):
+	case ans.Status == 404 && code == "RevisionNotFound":
+		return model.Errorf(model.NotFound, "%w", errNoRevision)
+	case ans.Status == 404 && (code == "RepoNotFound" || code == "EntryNotFound"):
 		return model.Errorf(model.NotFound, "%s", code)
 	case ans.Status == 401 && code == "" && anonymous && message(ans) == anonymousText:
 		return model.Errorf(model.NotFound, "it does not exist, or is private; for a private one set HF_TOKEN")

@@ -131,7 +131,11 @@ type source struct {
 	err   error
 	takes time.Duration
 	asked []model.Name
+
+	trouble string
 }
+
+func (s *source) Trouble() string { return s.trouble }
 
 func (s *source) ID() string             { return s.kind.String() + ":test" }
 func (s *source) Kind() model.SourceKind { return s.kind }
@@ -165,6 +169,7 @@ func TestAsk(t *testing.T) {
 		{"a router without models", source{kind: model.Router}, OK, "0 models"},
 		{"a router that refuses", source{kind: model.Router, err: model.Errorf(model.Denied, "401")}, Warning, "token"},
 		{"the Hub", source{kind: model.Hub, err: absent, takes: 80 * time.Millisecond}, OK, "answers in 80ms"},
+		{"a Hub that refuses the token", source{kind: model.Hub, err: absent, trouble: "hub refuses the token"}, Warning, "but hub refuses the token"},
 		{"a slow Hub", source{kind: model.Hub, err: absent, takes: 2 * time.Second}, Warning, "--lookup-timeout"},
 		{"a Hub that is down", source{kind: model.Hub, err: model.Errorf(model.Unavailable, "refused")}, Warning, "EHOSTUNREACH"},
 		{"a Hub that has everything", source{kind: model.Hub}, Warning, "nobody can have"},

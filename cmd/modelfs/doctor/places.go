@@ -131,6 +131,9 @@ func Ask(ctx context.Context, s Source, slow time.Duration) Line {
 	case took > slow:
 		return warning(s.ID(), "raise --lookup-timeout, or look at the way there", "answers in %v, %s; names may take %v", shown, found, slow)
 	}
+	if t, has := s.(interface{ Trouble() string }); has && t.Trouble() != "" {
+		return warning(s.ID(), "gated and private models need one that it takes", "answers in %v, but %s", shown, t.Trouble())
+	}
 	return ok(s.ID(), "answers in %v, %s", shown, found)
 }
 
