@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -52,7 +53,7 @@ func detach(cmd *cobra.Command, path string) error {
 	}
 	out, ferr := exec.CommandContext(cmd.Context(), "fusermount3", "-u", "-z", "--", path).CombinedOutput()
 	if ferr != nil {
-		return fmt.Errorf("%w (root may; fusermount3: %w %s)", err, ferr, out)
+		return fmt.Errorf("%w (root may; fusermount3: %w %s)", err, ferr, bytes.TrimSpace(out))
 	}
 	return nil
 }
