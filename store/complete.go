@@ -34,8 +34,8 @@ type Digest struct {
 // failed sync forgot data: it has to be fetched again. ctx ends the waiting
 // for the hash and the sync, not the linking.
 func (p *Part) Complete(ctx context.Context, want Digest, links []Link) error {
-	if size := p.Size(); size < 0 || p.Present() != size {
-		return model.Errorf(model.Invalid, "complete %s: %d of %d bytes are here", p.id.Key, p.Present(), size)
+	if err := p.whole(); err != nil {
+		return err
 	}
 	if err := p.filed(); err != nil {
 		return err
@@ -63,13 +63,38 @@ func compare(key model.Key, want, got Digest) error {
 	return nil
 }
 
+// whole is why the part can't be completed: bytes of it are missing. Where a
+// sync has forgotten some, the caller can't know that.
+func (p *Part) whole() error {
+	size, present := p.Size(), p.Present()
+	if size >= 0 && present == size {
+		return nil
+	}
+	p.mu.Lock()
+	forgot := size >= 0 && p.gen > 0 && !p.dropped
+	p.mu.Unlock()
+	if forgot {
+		return p.lost(nil)
+	}
+	return model.Errorf(model.Invalid, "complete %s: %d of %d bytes are here", p.id.Key, present, size)
+}
+
+// lost is the error of a part that a failed sync made forget data.
+func (p *Part) lost(cause error) error {
+	if cause == nil {
+		cause = errors.New("a sync failed before")
+	}
+	return model.Errorf(model.Unavailable, "complete %s: %w; %w", p.id.Key, ErrMissing, cause)
+}
+
 // seal makes the data durable; it runs in the keeper.
 func (p *Part) seal() error {
-	if err := p.persist(); err != nil {
-		return err
-	}
+	err := p.persist()
 	if p.Present() != p.Size() {
-		return model.Errorf(model.Unavailable, "complete %s: a sync failed: %w", p.id.Key, ErrMissing)
+		return p.lost(err)
+	}
+	if err != nil {
+		return err
 	}
 	if err := p.data.Chmod(blobPerm); err != nil {
 		return diskError(err, "make %s read-only", p.id.Key)

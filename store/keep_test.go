@@ -143,8 +143,11 @@ func TestCompleteWhenTheLastSyncFails(t *testing.T) {
 	p := openPart(t, s, PartID{Key: key(0)}, 2*bs)
 	write(t, p, data, 0, 2*bs)
 	fail.Store(true)
-	if err := p.Complete(context.Background(), Digest{}, nil); err == nil {
-		t.Fatal("completed, though the sync failed")
+	for _, when := range []string{"in Complete", "before it"} {
+		err := p.Complete(context.Background(), Digest{}, nil)
+		if !errors.Is(err, ErrMissing) || !model.IsKind(err, model.Unavailable) {
+			t.Fatalf("a sync failed %s, which has to be told as bytes to be fetched again: %v", when, err)
+		}
 	}
 	if s.Has(key(0)) || p.Present() != 0 {
 		t.Fatal("what may be lost is still counted")
