@@ -91,7 +91,7 @@ func (l *fill) turn(used bool) (turn, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wish := l.pulls > 0 || !l.f.cfg.Touched && l.settled && l.fits && (l.touched || l.sibling)
-	if !wish || l.phase != filling || l.part == nil || l.complete() || now.Before(l.failUntil) {
+	if !wish || l.phase != filling || l.part == nil || l.complete() || now.Before(l.failUntil) || now.Before(l.rests) {
 		l.wanted = time.Time{}
 		return turn{}, false
 	}

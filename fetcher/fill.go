@@ -69,6 +69,8 @@ type fill struct {
 	refitted  time.Time // when it was last asked whether it fits
 	serial    bool      // no origin serves ranges: one stream from the start
 	retry     time.Time
+	losses    int       // completions that a failed sync undid
+	rests     time.Time // until then it has no turn in the background for that
 	ticked    time.Time // last look at the speed
 	tickBytes int64
 	swept     time.Time
@@ -133,6 +135,7 @@ func (l *fill) step(ctx context.Context) (wait time.Duration, more bool) {
 	may, serial := l.mayStart(now)
 	switch {
 	case may && serial:
+		l.f.slots.quitLane(l)
 		l.startWhole(ctx, now)
 	case may:
 		l.startDemands(ctx, now)

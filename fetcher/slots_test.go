@@ -2,6 +2,8 @@ package fetcher
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"modelfs/internal/hubtest"
 	"modelfs/internal/model"
@@ -128,4 +130,65 @@ func TestStateOfUnknownFile(t *testing.T) {
 	if got, want := r.f.State(v.Model, file), (model.FileState{Size: mib}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
+}
+
+// A fill that wanted a lane, and whose origin then turned out to serve no
+// ranges, must not be waited for: the background of all others would be.
+func TestWhoNeedsNoLaneLeavesTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(3, 20*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		s := r.f.slots
+		s.mu.Lock()
+		s.all = mostAllLanes // those of others
+		s.mu.Unlock()
+		r.hub.Fault(hubtest.Filter{Host: hubtest.AtCDN}, hubtest.Always(), hubtest.IgnoreRange())
+		readAll(t, rd, c, mib)
+		must(t, rd.Close())
+		synctest.Wait()
+		s.mu.Lock()
+		want, line := len(s.want), len(s.line)
+		s.all = 0
+		s.mu.Unlock()
+		if want > 0 || line > 0 {
+			t.Errorf("%d fills want a lane and %d a slot, though nothing is read", want, line)
+		}
+		if !s.takeLane(aFill(), "host", background) {
+			t.Error("the background of another file waits for one that is done")
+		}
+	})
+}
+
+// The last bytes may come between a fill's wish for a slot and its end: it must
+// leave the line, where it would keep everybody behind it from theirs.
+func TestWhoIsCompleteLeavesTheLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		v, file := r.one(hubtest.Pattern(3, 20*mib))
+		rd := r.open(v, file)
+		defer rd.Close()
+		l := rd.(*fillReader).l
+		s := r.f.slots
+		for range mostDemand {
+			s.takeDemand(aFill(), 0)
+		}
+		s.takeDemand(l, 0)
+		s.mu.Lock()
+		s.want[l] = ahead
+		s.mu.Unlock()
+		l.mu.Lock()
+		for b := range l.blocks() {
+			l.have.add(b)
+		}
+		l.mu.Unlock()
+		if !l.verifyDue(time.Now()) {
+			t.Fatal("it is not complete")
+		}
+		l.phase = filling
+		if s.place(l) >= 0 || len(s.want) > 0 {
+			t.Error("a fill that is complete still waits for connections")
+		}
+	})
 }

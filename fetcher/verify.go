@@ -18,6 +18,8 @@ const (
 	// verifyAgain is when a completion that the disk did not allow is tried
 	// again; until then the fill serves what it has.
 	verifyAgain = 30 * time.Second
+	// mostRest is the longest that the background rests after failed syncs.
+	mostRest = 10 * time.Minute
 )
 
 // A corruption is what is remembered of downloads that turned out corrupt.
@@ -56,7 +58,9 @@ func (f *Fetcher) condemn(id fillID, err error) {
 }
 
 // verifyDue reports whether every byte is here and the file has to be checked,
-// once requests that only double others are out of the way.
+// once requests that only double others are out of the way. Then it wants no
+// connection: poke does not reach it any more, so whoever waits in line behind
+// it would wait for ever.
 func (l *fill) verifyDue(now time.Time) bool {
 	l.mu.Lock()
 	if l.phase != filling || !l.complete() || now.Before(l.retry) {
@@ -70,7 +74,12 @@ func (l *fill) verifyDue(now time.Time) bool {
 	}
 	l.mu.Unlock()
 	cancel(needless)
-	return len(needless) == 0
+	if len(needless) > 0 {
+		return false
+	}
+	l.f.slots.quitDemand(l)
+	l.f.slots.quitLane(l)
+	return true
 }
 
 // verify completes the file, or ends the attempt.
@@ -91,11 +100,23 @@ func (l *fill) verify(ctx context.Context) {
 	case errors.Is(err, store.ErrMissing):
 		l.log.Warn("bytes were lost before they were complete and are fetched again", "error", err)
 		l.sync()
+		l.lost(time.Now())
 		l.resume(time.Time{})
 	case ctx.Err() != nil:
 	default:
 		l.log.Error("a complete download can't be kept; it is served from its part", "error", err, "again_in", verifyAgain)
 		l.resume(time.Now().Add(verifyAgain))
+	}
+}
+
+// lost counts completions that a failed sync undid. Fetching the file once more
+// is worth it for the first; a disk that fails each sync must not have it fetched
+// again and again, so the background then rests for longer and longer.
+func (l *fill) lost(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.losses++; l.losses > 1 {
+		l.rests = now.Add(min(verifyAgain<<min(l.losses-2, 10), mostRest))
 	}
 }
 

@@ -1,0 +1,38 @@
+package fetcher
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"modelfs/internal/hubtest"
+)
+
+// A disk that fails a sync has the file fetched once more; one that fails each
+// does not have it fetched again and again.
+func TestADiskThatFailsEachSyncIsNotFilledAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		v, file := r.one(hubtest.Pattern(3, 20*mib))
+		rd := r.open(v, file)
+		defer rd.Close()
+		r.hub.Fault(atCDN, hubtest.Always(), hubtest.Hang()) // it is never complete
+		l := rd.(*fillReader).l
+		l.mu.Lock()
+		l.touched = true
+		l.mu.Unlock()
+		for _, rest := range []time.Duration{0, 30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute, 10 * time.Minute} {
+			l.lost(time.Now())
+			if rest > 0 {
+				time.Sleep(rest - time.Second)
+				if _, ok := l.turn(true); ok {
+					t.Errorf("it has its turn again sooner than %v after the failure", rest)
+				}
+				time.Sleep(time.Second)
+			}
+			if _, ok := l.turn(true); !ok {
+				t.Errorf("it has no turn %v after the failure", rest)
+			}
+		}
+	})
+}
