@@ -26,6 +26,7 @@ type ledger struct {
 
 	mu    sync.Mutex           // guards the file's content and index; taken under nodeTable.mu or handleTable.mu, nothing is taken under it
 	index map[recordID]uintptr // offset of each living record
+	dead  uintptr              // bytes of records in the active half that don't live
 }
 
 // recordID names a record. A second record of one id replaces the first.
@@ -48,8 +49,9 @@ const (
 	ledgerSize    = ledgerHeader + 2*ledgerHalf
 	recordHeader  = 40
 	maxPayload    = 1 << 16
-	halfEndOffset = 0 // a half begins with its end
-	halfFirst     = 8 // and its first record
+	worthCopying  = 64 << 10 // dead bytes below which the living ones are not copied
+	halfEndOffset = 0        // a half begins with its end
+	halfFirst     = 8        // and its first record
 )
 
 // headerWords is the beginning of the file, ledgerRecord that of a record.
@@ -109,7 +111,7 @@ func (l *ledger) empty() {
 	h := l.header()
 	*h = headerWords{magic: ledgerMagic, nextNode: fuse.FUSE_ROOT_ID + 1, nextHandle: 1}
 	atomic.StoreUint64(l.end(0), halfFirst)
-	l.index = make(map[recordID]uintptr)
+	l.index, l.dead = make(map[recordID]uintptr), 0
 }
 
 func (l *ledger) header() *headerWords { return (*headerWords)(unsafe.Pointer(&l.mem[0])) }
@@ -132,7 +134,7 @@ func at(half []byte, off uintptr) *ledgerRecord {
 
 // read walks the active half.
 func (l *ledger) read() ([]record, error) {
-	l.index = make(map[recordID]uintptr)
+	l.index, l.dead = make(map[recordID]uintptr), 0
 	if l.header().magic != ledgerMagic || l.active() > 1 {
 		return nil, model.Errorf(model.Invalid, "the ledger has another layout")
 	}
@@ -145,9 +147,11 @@ func (l *ledger) read() ([]record, error) {
 		if r.size < recordHeader || r.size%8 != 0 || off+uintptr(r.size) > end || r.payload > r.size-recordHeader {
 			return nil, model.Errorf(model.Invalid, "the ledger's record at %d is broken", off)
 		}
-		if r.dead == 0 {
-			l.index[recordID{r.kind, r.id}] = off
+		if r.dead != 0 {
+			l.dead += uintptr(r.size)
+			continue
 		}
+		l.index[recordID{r.kind, r.id}] = off
 	}
 	records := make([]record, 0, len(l.index))
 	for id, off := range l.index {
@@ -158,7 +162,8 @@ func (l *ledger) read() ([]record, error) {
 	return records, nil
 }
 
-// put writes a record. It fails only when the ledger is full of living ones.
+// put writes a record. It fails only when the ledger is full of living ones, or
+// so nearly that making room would copy all of them for a few.
 func (l *ledger) put(id recordID, count, aux uint64, payload []byte) error {
 	if len(payload) > maxPayload {
 		return model.Errorf(model.NoSpace, "a record of %d bytes is too large for the ledger", len(payload))
@@ -166,20 +171,18 @@ func (l *ledger) put(id recordID, count, aux uint64, payload []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	size := uintptr(recordHeader+len(payload)+7) &^ 7
-	if uintptr(*l.end(l.active()))+size > ledgerHalf {
-		l.compactLocked()
-		if uintptr(*l.end(l.active()))+size > ledgerHalf {
+	if over := uintptr(*l.end(l.active())) + size; over > ledgerHalf {
+		if over-l.dead > ledgerHalf || l.dead < worthCopying {
 			return model.Errorf(model.NoSpace, "the ledger is full")
 		}
+		l.compactLocked()
 	}
 	half, end := l.half(l.active()), l.end(l.active())
 	off := uintptr(*end)
 	*at(half, off) = ledgerRecord{size: uint32(size), payload: uint32(len(payload)), kind: id.kind, id: id.id, count: count, aux: aux}
 	copy(half[off+recordHeader:], payload)
 	atomic.StoreUint64(end, uint64(off+size))
-	if old, ok := l.index[id]; ok {
-		atomic.StoreUint32(&at(half, old).dead, 1)
-	}
+	l.buryLocked(id)
 	l.index[id] = off
 	return nil
 }
@@ -196,9 +199,16 @@ func (l *ledger) add(id recordID, delta uint64) {
 func (l *ledger) remove(id recordID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.buryLocked(id)
+	delete(l.index, id)
+}
+
+// buryLocked marks the record that the index has of an id as dead.
+func (l *ledger) buryLocked(id recordID) {
 	if off, ok := l.index[id]; ok {
-		atomic.StoreUint32(&at(l.half(l.active()), off).dead, 1)
-		delete(l.index, id)
+		r := at(l.half(l.active()), off)
+		atomic.StoreUint32(&r.dead, 1)
+		l.dead += uintptr(r.size)
 	}
 }
 
@@ -216,7 +226,7 @@ func (l *ledger) compactLocked() {
 	}
 	atomic.StoreUint64(l.end(1-l.active()), uint64(next))
 	atomic.StoreUint64(&l.header().active, 1-l.active())
-	l.index = index
+	l.index, l.dead = index, 0
 }
 
 // nextNode gives out a node id; none is ever given out twice.

@@ -111,6 +111,35 @@ func TestLedgerIsBounded(t *testing.T) {
 	must(t, l.put(recordID{1, 101}, 7, 0, big))
 }
 
+// With more nodes than it can hold, a ledger costs no more: it must not copy
+// all that lives for each record that finds no room, nor for each that leaves.
+func TestAFullLedgerIsNotCopiedForEachRecord(t *testing.T) {
+	f, err := newLedgerFile()
+	must(t, err)
+	defer f.Close()
+	l, _, err := openLedger(f)
+	must(t, err)
+	defer func() { must(t, l.close()) }()
+	payload := make([]byte, 512)
+	next := uint64(1)
+	for ; l.put(recordID{1, next}, 1, 0, payload) == nil; next++ {
+	}
+	const changes = 200
+	copies, active := 0, l.active()
+	for i := range uint64(changes) {
+		if i%2 == 0 {
+			l.remove(recordID{1, 1 + i})
+		}
+		_ = l.put(recordID{1, next + i}, 1, 0, payload)
+		if now := l.active(); now != active {
+			copies, active = copies+1, now
+		}
+	}
+	if copies > 2 {
+		t.Errorf("%d changes of a full ledger copied it %d times", changes, copies)
+	}
+}
+
 // A ledger that makes no sense is emptied, and its numbers are not reused.
 func TestBrokenLedgerIsEmptied(t *testing.T) {
 	for name, damage := range map[string]func([]byte){
