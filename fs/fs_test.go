@@ -89,6 +89,7 @@ type fakeContent struct {
 	mu       sync.Mutex
 	data     map[model.Key][]byte
 	complete map[model.Key]*os.File
+	attempt  uint32 // of every file
 	gate     chan struct{}
 	opens    int
 }
@@ -96,7 +97,7 @@ type fakeContent struct {
 func (c *fakeContent) State(_ *model.Model, f *model.File) model.FileState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return model.FileState{Complete: c.complete[f.Key] != nil, Size: f.Size}
+	return model.FileState{Complete: c.complete[f.Key] != nil, Size: f.Size, Attempt: c.attempt}
 }
 
 func (c *fakeContent) Open(_ context.Context, _ *model.View, f *model.File) (model.Reader, error) {

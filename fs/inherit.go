@@ -46,6 +46,7 @@ type nodeRecord struct {
 	KeyModTime int64            `json:"km,omitempty"`
 	KeyAttempt uint32           `json:"ka,omitempty"`
 	Moved      string           `json:"mv,omitempty"`
+	Corrupt    bool             `json:"x,omitempty"`
 	Model      string           `json:"n,omitempty"`
 	Source     string           `json:"o,omitempty"`
 	SourceKind model.SourceKind `json:"ok,omitempty"`
@@ -75,8 +76,8 @@ func (n *node) marshal() []byte {
 		moved = n.relay.Moved()
 	}
 	rec := nodeRecord{
-		Moved: moved,
-		Kind:  n.kind, Ino: n.ino, Path: n.path, Text: n.text, Size: n.size, ModTime: n.modTime.UnixNano(),
+		Moved: moved, Corrupt: n.corrupt,
+		Kind: n.kind, Ino: n.ino, Path: n.path, Text: n.text, Size: n.size, ModTime: n.modTime.UnixNano(),
 		RoleModel: n.role.model, RoleSub: n.role.sub, RoleAll: n.role.all,
 		KeyPath: n.key.path, KeySource: n.key.source, KeyDev: n.key.dev, KeyIno: n.key.ino,
 		KeySize: n.key.size, KeyModTime: n.key.modTime, KeyAttempt: n.key.attempt,
@@ -109,7 +110,7 @@ func timeOf(ns int64) time.Time {
 func (rec *nodeRecord) node(places func(source, path string) model.Place) (*node, error) {
 	n := &node{
 		kind: rec.Kind, ino: rec.Ino, path: rec.Path, text: rec.Text, size: rec.Size, modTime: timeOf(rec.ModTime),
-		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll}, moved: rec.Moved,
+		role: role{rec.RoleModel, rec.RoleSub, rec.RoleAll}, moved: rec.Moved, corrupt: rec.Corrupt,
 		key: nodeKey{
 			kind: rec.Kind, path: rec.KeyPath, source: rec.KeySource, dev: rec.KeyDev, ino: rec.KeyIno,
 			size: rec.KeySize, modTime: rec.KeyModTime, attempt: rec.KeyAttempt,
@@ -180,9 +181,25 @@ func (r *rawFS) inheritNode(rec record) {
 		return
 	}
 	n.id, n.lookups, n.inherited, n.older = rec.id, rec.count, rec.count, true
+	if n.kind == kindCold {
+		r.goOnFrom(n)
+	}
 	r.nodes.mu.Lock()
 	defer r.nodes.mu.Unlock()
 	r.nodes.insertLocked(n)
+}
+
+// goOnFrom has this server's attempts go on from an inherited node's, whose
+// pages in the kernel are of the same download unless that turned out corrupt.
+func (r *rawFS) goOnFrom(n *node) {
+	first := n.key.attempt
+	if n.corrupt {
+		first++
+	}
+	id := contentID{model.Key(n.key.path), n.key.source}
+	if r.attempts[id] < first {
+		r.attempts[id] = first
+	}
 }
 
 func (r *rawFS) place(source, path string) model.Place {
@@ -313,6 +330,9 @@ func (i *inheritance) close() {
 // reopen opens what an inherited handle reads from.
 func (r *rawFS) reopen(ctx context.Context, h *handle) (model.Reader, error) {
 	n, b := h.node, h.node.getBound()
+	if n.failed(r) {
+		return nil, model.Errorf(model.Corrupt, "%s turned out corrupt", b.file.Path)
+	}
 	return h.inherited.open(ctx, func() (model.Reader, error) {
 		switch {
 		case n.kind == kindStatic:

@@ -137,7 +137,8 @@ func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error)
 		n.kind = kindBlob
 	} else {
 		n.kind = kindCold
-		n.key.source, n.key.attempt = v.Source, st.Attempt
+		n.key.source = v.Source
+		n.key.attempt = r.attempt(n.key, st)
 	}
 	n.key.kind = n.kind
 	n = r.node(n)

@@ -54,6 +54,7 @@ type node struct {
 	opening chan struct{} // not nil while a registration is on its way
 	relay   Relay         // of a file of a share that this process serves: set by the first open
 	told    bool          // the ledger says that relay has moved
+	corrupt bool          // of a cold file: its download turned out so, and the ledger says it
 }
 
 // role is what a directory is at the moment; a namespace can become a model.
@@ -236,6 +237,20 @@ func (n *node) take(proto *node) bool {
 	return changed
 }
 
+// attempt is the download that a cold node of key is made for when its content
+// has that state: the content counts its own, from 0 on, and goes on from those
+// of earlier servers.
+func (r *rawFS) attempt(key nodeKey, st model.FileState) uint32 {
+	return r.attempts[contentID{model.Key(key.path), key.source}] + st.Attempt
+}
+
+// failed reports whether the download that a cold node was made for turned out
+// corrupt: the kernel may have pages of it.
+func (n *node) failed(r *rawFS) bool {
+	b := n.getBound()
+	return n.kind == kindCold && b.file != nil && n.key.attempt < r.attempt(n.key, r.cfg.Content.State(b.view.Model, b.file))
+}
+
 func (n *node) hasMoved() bool {
 	relay := n.getRelay()
 	return n.moved != "" || relay != nil && relay.Moved() != ""
@@ -254,6 +269,17 @@ func (t *nodeTable) tellMoved(n *node) {
 	n.mu.Lock()
 	n.told = true
 	n.mu.Unlock()
+}
+
+// tellFailed writes down that a node's download turned out corrupt.
+func (t *nodeTable) tellFailed(n *node) {
+	n.mu.Lock()
+	told := n.corrupt
+	n.corrupt = true
+	n.mu.Unlock()
+	if !told {
+		t.save(n)
+	}
 }
 
 func (n *node) getRelay() Relay {

@@ -58,6 +58,9 @@ func (n *notifier) loop(ctx context.Context) {
 
 func (n *notifier) forgetEntries(id contentID) {
 	for _, cold := range n.raw.nodes.coldNodes(id.key, id.source) {
+		if cold.failed(n.raw) {
+			n.raw.nodes.tellFailed(cold)
+		}
 		cold.mu.Lock()
 		names := append([]nameIn(nil), cold.names...)
 		cold.mu.Unlock()

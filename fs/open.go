@@ -242,6 +242,9 @@ func (r *rawFS) openCold(ctx context.Context, h *handle, pid uint32, out *fuse.O
 	if reader.Size() != n.key.size {
 		return model.Errorf(model.Stale, "%s has another length now", b.file.Path)
 	}
+	if n.failed(r) { // the kernel's pages of the node are wrong
+		return model.Errorf(model.Stale, "%s turned out corrupt and is fetched anew", b.file.Path)
+	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return nil
 }

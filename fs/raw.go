@@ -27,6 +27,9 @@ type rawFS struct {
 	deny               map[string]bool // programs of ColdDeny
 	server             *fuse.Server    // set by Init, before the first request
 	owner              fuse.Owner
+	// attempts is the first attempt of this server for contents of which an
+	// earlier one made nodes. It does not change once requests come.
+	attempts map[contentID]uint32
 
 	count struct{ lookups, reads, readBytes, passthrough, served atomic.Uint64 }
 }
@@ -40,6 +43,7 @@ func newRawFS(cfg Config, l *ledger) *rawFS {
 		handles:       newHandleTable(l),
 		deny:          make(map[string]bool),
 		owner:         fuse.Owner{Uid: cfg.UID, Gid: cfg.GID},
+		attempts:      make(map[contentID]uint32),
 	}
 	for _, program := range cfg.ColdDeny {
 		r.deny[program] = true
