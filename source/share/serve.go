@@ -107,7 +107,16 @@ func (w *worker) listen() error {
 }
 
 // begin answers a request on a goroutine of its own; the parent bounds them.
-func (w *worker) begin(q request, file *os.File) {
+// The file that came with it is noted at once: the packet that closes it may be
+// the next.
+func (w *worker) begin(q request, named *os.File) {
+	var file *openFile
+	switch {
+	case q.Op == opRead:
+		file = w.take(q.File, named)
+	case named != nil:
+		named.Close()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), q.Wait)
 	w.mu.Lock()
 	w.running[q.ID] = cancel
@@ -144,10 +153,7 @@ func (w *worker) send(r *reply) {
 }
 
 // answer makes the operation and fills the reply in.
-func (w *worker) answer(ctx context.Context, q request, file *os.File, r *reply) (err error) {
-	if q.Op != opRead && file != nil {
-		file.Close()
-	}
+func (w *worker) answer(ctx context.Context, q request, file *openFile, r *reply) (err error) {
 	switch q.Op {
 	case opFind:
 		var f model.Found
@@ -309,8 +315,7 @@ func closedError(closed bool) error {
 }
 
 // read reads into a slot, which the parent frees when it has copied it.
-func (w *worker) read(ctx context.Context, q request, named *os.File, r *reply) error {
-	f := w.take(q.File, named)
+func (w *worker) read(ctx context.Context, q request, f *openFile, r *reply) error {
 	if f == nil || q.Len < 0 || q.Len > slotSize || q.Off < 0 {
 		return model.Errorf(model.Invalid, "a read of %d bytes at %d of file %d", q.Len, q.Off, q.File)
 	}

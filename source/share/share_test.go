@@ -361,3 +361,39 @@ func TestReplacement(t *testing.T) {
 	}
 	eventually(t, func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.left == 0 })
 }
+
+// A file may be closed while a read of it is on its way, by a reader that
+// gave up: the child must not keep it open for ever.
+func TestAChildKeepsNothingOpen(t *testing.T) {
+	root := plant(t, map[string]string{"org/m/model.gguf": "weights"})
+	s, ctx := source(t, root), context.Background()
+	path := filepath.Join(root, "org/m/model.gguf")
+	named, _, err := s.At(path).Open(ctx)
+	must(t, err)
+	defer named.Close()
+	c, err := s.child(ctx)
+	must(t, err)
+	for number := range uint64(500) {
+		answer := make(chan *reply, 1)
+		c.mu.Lock()
+		c.last++
+		id := c.last
+		c.waiting[id] = answer
+		c.mu.Unlock()
+		must(t, send(c.conn, request{ID: id, Op: opRead, Wait: time.Minute, File: number, Len: 7}, named, false))
+		c.tell(request{Op: opClose, File: number})
+		c.discard(<-answer)
+	}
+	open := func() int {
+		fds, n := fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid), 0
+		entries, err := os.ReadDir(fds)
+		must(t, err)
+		for _, e := range entries {
+			if to, err := os.Readlink(filepath.Join(fds, e.Name())); err == nil && to == path {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, func() bool { return open() == 0 })
+}
