@@ -66,6 +66,7 @@ func spawn(command []string, output io.Writer) (*child, error) {
 	defer mem.Close()
 	said, says, err := os.Pipe()
 	if err != nil {
+		w.close()
 		return nil, errors.Join(err, conn.Close())
 	}
 	defer says.Close()

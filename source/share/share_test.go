@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"modelfs/internal/model"
 	"modelfs/source/directory"
@@ -396,4 +397,31 @@ func TestAChildKeepsNothingOpen(t *testing.T) {
 		return n
 	}
 	eventually(t, func() bool { return open() == 0 })
+}
+
+// Where descriptors are used up no child can be started; each try must give
+// back what it took.
+func TestAChildThatCannotBeStartedLeavesNothing(t *testing.T) {
+	t.Setenv(childOf, t.TempDir())
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	defer func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }()
+	started := false
+	for n := uint64(3); n < 100 && !started; n++ {
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: n, Max: limit.Max}))
+		c, err := spawn([]string{"child"}, &output{})
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		if started = err == nil; started {
+			c.kill(io.EOF)
+			<-c.gone
+		}
+	}
+	if !started {
+		t.Fatal("no child could be started at all")
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	must(t, err)
+	if n := strings.Count(string(maps), "modelfs-share"); n > 0 {
+		t.Errorf("%d windows are still mapped", n)
+	}
 }
