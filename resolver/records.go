@@ -47,6 +47,9 @@ type records struct {
 	byOrg  map[string]int             // organisation -> number of records below it
 	loaded map[string]*record
 	dirty  map[string]bool // IDs that differ from the disk; their records are loaded or gone
+	// unsaved are those that are being written, or could not be. They, too, are
+	// loaded or gone: the disk has something else.
+	unsaved map[string]bool
 }
 
 func nameID(n model.Name) string { return "name:" + n.String() }
@@ -57,7 +60,7 @@ func newRecords(facts Facts, log *slog.Logger) *records {
 	r := &records{
 		facts: facts, log: log, wake: make(chan struct{}, 1),
 		byPath: make(map[string]map[string]bool), byOrg: make(map[string]int),
-		index: make(map[string]header), loaded: make(map[string]*record), dirty: make(map[string]bool),
+		index: make(map[string]header), loaded: make(map[string]*record), dirty: make(map[string]bool), unsaved: make(map[string]bool),
 	}
 	index := make(map[string]header)
 	if facts != nil {
@@ -178,7 +181,7 @@ func (r *records) unloadLocked(keep string) {
 		if len(r.loaded) <= maxLoaded {
 			return
 		}
-		if id != keep && !r.dirty[id] {
+		if id != keep && !r.dirty[id] && !r.unsaved[id] {
 			delete(r.loaded, id)
 		}
 	}

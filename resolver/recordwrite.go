@@ -26,23 +26,46 @@ func (r *records) write(ctx context.Context) {
 	}
 }
 
-// flush writes what is dirty, records before the index that names them.
+// flush writes what is dirty, and what could not be written before, records
+// before the index that names them.
 func (r *records) flush() {
 	r.mu.Lock()
-	dirty := make(map[string]*record, len(r.dirty))
-	for id := range r.dirty {
-		dirty[id] = r.loaded[id] // nil: removed
+	fresh := r.dirty
+	r.dirty = make(map[string]bool)
+	if r.facts == nil {
+		fresh = nil
 	}
-	clear(r.dirty)
+	maps.Copy(r.unsaved, fresh)
+	todo := make(map[string]*record, len(r.unsaved))
+	for id := range r.unsaved {
+		todo[id] = r.loaded[id] // nil: removed
+	}
 	index := maps.Clone(r.index)
 	r.mu.Unlock()
-	if r.facts == nil || len(dirty) == 0 {
+	if len(todo) == 0 {
 		return
 	}
-	for id, rec := range dirty {
-		r.logged(id, r.writeOne(id, rec))
+	for id, rec := range todo {
+		if err := r.writeOne(id, rec); err != nil {
+			delete(todo, id)
+			r.logged(id, err, fresh[id])
+		}
 	}
-	r.logged(indexID, r.facts.Put(indexID, index))
+	if err := r.facts.Put(indexID, index); err != nil {
+		clear(todo)
+		r.logged(indexID, err, len(fresh) > 0)
+	}
+	r.saved(todo)
+}
+
+// saved notes that records, and an index that names them, are on disk.
+func (r *records) saved(ids map[string]*record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range ids {
+		delete(r.unsaved, id)
+	}
+	r.unloadLocked("")
 }
 
 func (r *records) writeOne(id string, rec *record) error {
@@ -52,8 +75,9 @@ func (r *records) writeOne(id string, rec *record) error {
 	return r.facts.Put(id, rec)
 }
 
-func (r *records) logged(id string, err error) {
-	if err != nil {
-		r.log.Error("a record of a name could not be written; it lasts until the end of the process", "record", id, "err", err)
+// logged says that a record could not be written, if it is the first time.
+func (r *records) logged(id string, err error, first bool) {
+	if first {
+		r.log.Error("a record of a name could not be written; it is tried again with the next change", "record", id, "err", err)
 	}
 }
