@@ -125,11 +125,14 @@ func (a *asker) question(ctx context.Context, n model.Name) verdict {
 		report(model.Errorf(model.Unavailable, "no answer about %s within %v", n, silence))
 	})
 	defer hung.Stop()
+	// A breaker that admits one question waits for what became of it, so a
+	// panic is reported, too.
+	err = model.Errorf(model.Internal, "panic")
+	defer func() { report(err) }()
 	found, err := a.src.Find(ctx, n)
 	if err == nil {
 		err = a.check(n, found)
 	}
-	report(err)
 	return verdict{found: found, err: err, took: time.Since(began), opinion: opinionOf(err)}
 }
 

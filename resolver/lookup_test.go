@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -539,6 +540,38 @@ func TestAPanicIsAnUnknown(t *testing.T) {
 		w.restart(Config{Sources: []Source{w.local, panicking{w.hub}}})
 		w.expect("m", unavailable)
 	})
+}
+
+// A panic in the question that finds out whether a source is back must not
+// leave it shut out for good.
+func TestAPanicShutsNoSourceOut(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.add("m", "a.gguf=1")
+		odd := &panickingOnce{fake: w.hub}
+		w.restart(Config{Sources: []Source{odd}})
+		w.hub.become(failing)
+		for i := range tripAfter {
+			w.expect(fmt.Sprintf("n%d", i), unavailable)
+		}
+		pass(retryAfter + time.Millisecond)
+		odd.armed.Store(true)
+		w.expect("odd", unavailable)
+		w.hub.become(healthy)
+		pass(retryAfter + time.Millisecond)
+		w.expect("m", by("hub"))
+	})
+}
+
+type panickingOnce struct {
+	*fake
+	armed atomic.Bool
+}
+
+func (p *panickingOnce) Find(ctx context.Context, n model.Name) (model.Found, error) {
+	if p.armed.Swap(false) {
+		panic("a defect")
+	}
+	return p.fake.Find(ctx, n)
 }
 
 type panicking struct{ *fake }
