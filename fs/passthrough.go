@@ -74,6 +74,10 @@ func (p *passthrough) usable(ctx context.Context, dev uint64, place model.Place)
 	}
 	defer f.Close()
 	err = p.trial(f)
+	if err != nil && !refused(err) {
+		p.log.Debug("a file could not be tried for passthrough", "file", place.Path(), "cause", err)
+		return false
+	}
 	if err != nil {
 		p.log.Warn("files of this filesystem are served by modelfs and not by the kernel itself", "file", place.Path(), "cause", err)
 	}
@@ -81,6 +85,18 @@ func (p *passthrough) usable(ctx context.Context, dev uint64, place model.Place)
 	defer p.mu.Unlock()
 	p.devices[dev] = err == nil
 	return err == nil
+}
+
+// refused reports whether the kernel does not take files of the filesystem, or
+// from this process. Anything else (no memory, no descriptors, a share that was
+// slow) says nothing about the next file.
+func refused(err error) bool {
+	for _, no := range []error{unix.EPERM, unix.EOPNOTSUPP, unix.ELOOP, unix.EINVAL, unix.ENOTTY, unix.ENOSYS} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
 }
 
 // probeStore finds out whether the kernel takes the backing dir's files.

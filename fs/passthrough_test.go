@@ -79,3 +79,30 @@ func TestRegisteringForAnOldKernel(t *testing.T) {
 		t.Error("files are opened without a bound")
 	}
 }
+
+// oddKernel answers registrations with one errno.
+type oddKernel struct{ errno syscall.Errno }
+
+func (k *oddKernel) RegisterBackingFd(*fuse.BackingMap) (int32, syscall.Errno) { return 1, k.errno }
+func (k *oddKernel) UnregisterBackingFd(int32) syscall.Errno                   { return 0 }
+
+// A trial that fails for want of memory or the like says nothing about the
+// filesystem; one that the kernel refuses does.
+func TestOnlyARefusalIsRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	must(t, os.WriteFile(path, []byte("weights"), 0o644))
+	place, ctx := treePlace(path), context.Background()
+	for errno, refused := range map[syscall.Errno]bool{
+		unix.ENOMEM: false, unix.ENFILE: false, unix.EIO: false, unix.EPERM: true, unix.EOPNOTSUPP: true, unix.ELOOP: true,
+	} {
+		k := &oddKernel{errno}
+		p := &passthrough{log: slog.New(slog.DiscardHandler), registry: k, offered: true, devices: make(map[uint64]bool), opening: make(chan struct{}, maxOpening)}
+		if p.usable(ctx, 1, place) {
+			t.Errorf("%v: usable", errno)
+		}
+		k.errno = 0
+		if p.usable(ctx, 1, place) == refused {
+			t.Errorf("after %v once, usable: %v", errno, !refused)
+		}
+	}
+}
