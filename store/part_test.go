@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	iofs "io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"modelfs/internal/model"
 )
@@ -368,4 +373,47 @@ func TestOnceIsNotResumed(t *testing.T) {
 	if s.Has(id.Key) || !s.Has(contentKey(data)) {
 		t.Error("after a restart: want the alias and not the key")
 	}
+}
+
+// A process that is killed between the last sync and the link leaves a part
+// that is read-only; a user without rights must be able to go on with it.
+func TestAPartThatWasSealedIsResumed(t *testing.T) {
+	s := newStore(t)
+	data := pattern(1, 3*bs)
+	p := openPart(t, s, PartID{Key: key(0)}, 3*bs)
+	write(t, p, data, 0, 3*bs)
+	if err := p.do(context.Background(), p.seal); err != nil {
+		t.Fatal(err)
+	}
+	closePart(t, p)
+	const nobody = 65534
+	err := filepath.WalkDir(s.dir, func(name string, _ iofs.DirEntry, err error) error {
+		if err == nil && os.Geteuid() == 0 {
+			err = os.Chown(name, nobody, -1)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	present := make(chan int64)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		if os.Geteuid() == 0 {
+			_ = unix.Setfsuid(nobody) // takes the right to open anything along
+		}
+		p, err := s.OpenPart(PartID{Key: key(0)}, 3*bs)
+		if err != nil {
+			t.Error(err)
+			close(present)
+			return
+		}
+		present <- p.Present()
+		_ = p.Close()
+		close(present)
+	}()
+	if n := <-present; n != 3*bs {
+		t.Errorf("%d of %d bytes are there for the next process", n, 3*bs)
+	}
+	<-present
 }

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// partPerm is the mode of a part's files.
+const partPerm = 0o600
+
 // openFiles resumes the part's files, or starts over where they can't be
 // believed.
 func (s *Store) openFiles(id PartID, base string, size int64) (*Part, error) {
@@ -68,7 +71,7 @@ func (s *Store) createFiles(id PartID, base string, size int64) (*Part, error) {
 }
 
 func (s *Store) createFile(name string) (*os.File, error) {
-	return s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, partPerm)
 }
 
 func (s *Store) createMap(id PartID, base string, size int64, data *os.File) (*recordFile, error) {
@@ -110,7 +113,7 @@ func (s *Store) resumeFiles(id PartID, base string, size int64) (_ *Part, err er
 		}
 	}()
 	for _, name := range []string{fillName(base), mapName(base)} {
-		f, err := s.root.OpenFile(name, os.O_RDWR, 0)
+		f, err := s.openForWriting(name)
 		if err != nil {
 			return nil, err
 		}
@@ -138,6 +141,16 @@ func (s *Store) resumeFiles(id PartID, base string, size int64) (_ *Part, err er
 	p.resumed = p.Present()
 	p.unsynced = p.Present() // the record has to be settled, and may lack some
 	return p, nil
+}
+
+// openForWriting opens one of a part's files. The data may be read-only: it was
+// about to become a blob when its process ended.
+func (s *Store) openForWriting(name string) (*os.File, error) {
+	f, err := s.root.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, iofs.ErrPermission) && s.root.Chmod(name, partPerm) == nil {
+		f, err = s.root.OpenFile(name, os.O_RDWR, 0)
+	}
+	return f, err
 }
 
 // readPair reads a part's record and checks that it belongs to the data file.
