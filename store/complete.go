@@ -190,6 +190,9 @@ func (s *Store) verified(key model.Key, size int64) *content {
 func (s *Store) linkKey(from string, key model.Key, ino uint64) error {
 	name := blobName(key)
 	err := s.root.Link(from, name)
+	if errors.Is(err, iofs.ErrNotExist) && s.makeLayout() == nil { // somebody made room with rm -rf
+		err = s.root.Link(from, name)
+	}
 	if !errors.Is(err, iofs.ErrExist) {
 		return err
 	}

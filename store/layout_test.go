@@ -238,3 +238,28 @@ func TestChangesFromOutside(t *testing.T) {
 		})
 	}
 }
+
+// Somebody who makes room with rm -rf must not have all that comes later
+// streamed, nor a directory that the next start takes for someone else's.
+func TestWhatWasRemovedAsAWholeIsMadeAgain(t *testing.T) {
+	for name, removed := range map[string][]string{
+		"everything":     append([]string{versionFile, tagFile, lockFile}, ourDirs...),
+		"what is whole":  {blobsDir},
+		"what is begun":  {fillsDir},
+		"what has names": {blobsDir, namesDir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			data, other := pattern(1, 2*bs), pattern(2, 2*bs)
+			store(t, s, contentKey(data), data)
+			for _, e := range removed {
+				if err := os.RemoveAll(s.path(e)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			store(t, s, contentKey(other), other, Link{Source: "s", Repo: "m", Path: "f"})
+			wantBlob(t, s, contentKey(other), other)
+			wantBlob(t, reopen(t, s), contentKey(other), other)
+		})
+	}
+}

@@ -27,6 +27,9 @@ func (s *Store) openFiles(id PartID, base string, size int64) (*Part, error) {
 		s.log.Warn("a download starts over: what there is of it can't be used", "key", id.Key, "source", id.Source, "error", err)
 	}
 	p, err = s.createFiles(id, base, size)
+	if errors.Is(err, iofs.ErrNotExist) && s.makeLayout() == nil { // somebody made room with rm -rf
+		p, err = s.createFiles(id, base, size)
+	}
 	if err != nil {
 		_ = s.removePart(base) // of what was made, whatever there is; the error is the creation's
 		return nil, diskError(err, "create the part of %s in %s", id.Key, s.path(fillsDir))
