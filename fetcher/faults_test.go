@@ -312,6 +312,36 @@ func TestCorruptTwiceIsGivenUp(t *testing.T) {
 	})
 }
 
+// A download that is right makes up for a corrupt one before it: the next
+// corrupt one, months later, is again the first.
+func TestCorruptNowAndThenIsFetchedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		v, file := r.one(hubtest.Pattern(7, 12*mib))
+		for time := range 3 {
+			bad := r.hub.Fault(atCDN, hubtest.Always(), hubtest.CorruptByte(5*mib))
+			if err := r.f.Pull(context.Background(), v, file, nil); !model.IsKind(err, model.Corrupt) {
+				t.Fatalf("time %d: a corrupt download: %v", time, err)
+			}
+			bad.Remove()
+			if err := r.f.Pull(context.Background(), v, file, nil); err != nil {
+				t.Fatalf("time %d: it is not fetched once more: %v", time, err)
+			}
+			if err := r.f.Trouble(v.Source, file.Key); err != nil {
+				t.Errorf("time %d: trouble with a file that is here: %v", time, err)
+			}
+			synctest.Wait() // the download is closed
+			must(t, r.store.Remove(file.Key))
+			if err := r.f.Trouble(v.Source, file.Key); err != nil {
+				t.Errorf("time %d: trouble with a file that was right and has been removed: %v", time, err)
+			}
+		}
+		if n := r.f.State(v.Model, file).Attempt; n != 3 {
+			t.Errorf("attempt %d: the pages of a corrupt one may be shown again", n)
+		}
+	})
+}
+
 func TestReaderLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, inMemory)

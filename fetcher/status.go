@@ -63,7 +63,11 @@ func (l *fill) status() FillStatus {
 func (f *Fetcher) Trouble(source string, key model.Key) error {
 	id := fillID{Key: key, Source: source}
 	f.mu.Lock()
-	l, c := f.fills[id], f.corrupt[id]
+	l := f.fills[id]
+	var last error
+	if c := f.corrupt[id]; c != nil {
+		last = c.err
+	}
 	f.mu.Unlock()
 	if l != nil {
 		l.mu.Lock()
@@ -72,10 +76,10 @@ func (f *Fetcher) Trouble(source string, key model.Key) error {
 			return err
 		}
 	}
-	if c == nil || f.have(&model.File{Key: key}) != "" {
+	if last == nil || f.have(&model.File{Key: key}) != "" {
 		return nil
 	}
-	return c.err
+	return last
 }
 
 func (l *fill) waitersCount() int {

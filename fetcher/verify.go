@@ -24,8 +24,9 @@ const (
 
 // A corruption is what is remembered of downloads that turned out corrupt.
 type corruption struct {
-	attempts uint32
-	err      error
+	attempts uint32 // ever: each has handles and nodes of its own
+	inRow    uint32 // since the last one that was right
+	err      error  // of the last; nil once one was right
 	until    time.Time // not downloaded again before; zero: it may be
 }
 
@@ -38,7 +39,7 @@ func (f *Fetcher) condemned(id fillID) error {
 		return nil
 	}
 	return model.Errorf(model.Corrupt, "downloaded %d times and never as stated; not tried again before %s: %w",
-		c.attempts, c.until.Format(time.TimeOnly), c.err)
+		c.inRow, c.until.Format(time.TimeOnly), c.err)
 }
 
 // condemn counts a corrupt download.
@@ -51,9 +52,19 @@ func (f *Fetcher) condemn(id fillID, err error) {
 		f.corrupt[id] = c
 	}
 	c.attempts++
+	c.inRow++
 	c.err = err
-	if c.attempts >= mostAttempts {
+	if c.inRow >= mostAttempts {
 		c.until = time.Now().Add(condemnedFor)
+	}
+}
+
+// redeem notes that a download was right.
+func (f *Fetcher) redeem(id fillID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.corrupt[id]; c != nil {
+		c.inRow, c.err, c.until = 0, nil, time.Time{}
 	}
 }
 
@@ -94,6 +105,7 @@ func (l *fill) verify(ctx context.Context) {
 	case err == nil:
 		l.log.Info("download complete", "bytes", l.Size(), "in", began.Sub(l.begunAt()).Round(time.Millisecond),
 			"bytes_per_second", l.average(began), "verified_in", time.Since(began).Round(time.Millisecond))
+		l.f.redeem(l.id)
 		l.end(completed, nil)
 	case model.IsKind(err, model.Corrupt):
 		l.discard(fmt.Errorf("%s of %s from %s: %w", l.file.Path, l.repo, l.source(), err))
