@@ -131,8 +131,14 @@ func (f *Failover) goRun(search func()) bool {
 
 // A health is how reads of one source go.
 type health struct {
-	good    atomic.Int64 // when one came back last, in nanoseconds since 1970
-	stalled atomic.Bool  // none has come back for patience
+	good    atomic.Pointer[time.Time] // when one came back last, the monotonic clock's reading with it; nil: none has
+	stalled atomic.Bool               // none has come back for patience
+}
+
+// answered notes that a read has come back.
+func (h *health) answered(now time.Time) {
+	h.good.Store(&now)
+	h.stalled.Store(false)
 }
 
 func (f *Failover) healthOf(source string) *health {

@@ -229,8 +229,7 @@ func (r *reader) readShare(ctx context.Context, p []byte, off int64) (int, error
 		n, err = share.ReadAt(limited, p, off)
 	}
 	if err == nil {
-		r.x.health.good.Store(time.Now().UnixNano())
-		r.x.health.stalled.Store(false)
+		r.x.health.answered(time.Now())
 	}
 	return n, err
 }
@@ -299,9 +298,9 @@ func (left) Hung() bool { return true }
 // silent reports whether no read of the share has come back for patience, by
 // a read that began then.
 func (x *File) silent(began time.Time) bool {
-	last := time.Unix(0, x.health.good.Load())
-	if last.Before(began) {
-		last = began
+	last := began
+	if good := x.health.good.Load(); good != nil && good.After(began) {
+		last = *good
 	}
 	return time.Since(last) >= patience
 }
