@@ -79,8 +79,13 @@ func TestWhoMayUseTheMount(t *testing.T) {
 			if err := exec.Command(d.path("on-disk/run.sh")).Run(); !os.IsPermission(err) {
 				t.Errorf("running a file of the mount: %v", err)
 			}
-			for _, file := range []string{"org/m/config.json", "on-disk/model.safetensors"} {
-				if out, err := asNobody("cat", d.path(file)).CombinedOutput(); (err == nil) != c.strange || err != nil && !strings.Contains(string(out), "Permission denied") {
+			if err := os.Chmod(d.cache, 0o755); err != nil { // as an operator may have made it
+				t.Fatal(err)
+			}
+			checkReads(t, d.path("org/m/model.gguf"), pattern{1, 70_000}, "read")
+			blob := d.completes("org/m", "m-Q4_K_M.gguf")
+			for _, file := range []string{d.path("org/m/config.json"), d.path("on-disk/model.safetensors"), blob} {
+				if out, err := asNobody("head", "-c4", file).CombinedOutput(); (err == nil) != c.strange || err != nil && !strings.Contains(string(out), "Permission denied") {
 					t.Errorf("%s as another user: %v, %s", file, err, out)
 				}
 			}

@@ -81,7 +81,24 @@ func (s *Store) makeLayout() error {
 			return diskError(err, "create %s", s.path(d))
 		}
 	}
+	if s.opt.Private {
+		s.hide()
+	}
 	return nil
+}
+
+// hide keeps others out of the backing dir: complete files are 0444. One that
+// can't be written must still open, for what it has.
+func (s *Store) hide() {
+	for _, d := range ourDirs {
+		fi, err := s.root.Lstat(d)
+		if err == nil && fi.Mode().Perm()&0o077 != 0 {
+			err = s.root.Chmod(d, 0o700)
+		}
+		if err != nil {
+			s.log.Warn("others may read what is kept here", "dir", s.path(d), "error", err)
+		}
+	}
 }
 
 // replaceFile writes a file so that a crash leaves the old or the new one.

@@ -239,6 +239,27 @@ func TestChangesFromOutside(t *testing.T) {
 	}
 }
 
+// What a private mount hides can't be read in its backing dir.
+func TestAPrivateBackingDirKeepsOthersOut(t *testing.T) {
+	dir := t.TempDir()
+	for _, private := range []bool{false, true, true} { // it becomes private
+		s := openStore(t, dir, Options{Private: private}, roomy())
+		for _, d := range ourDirs {
+			fi, err := os.Stat(s.path(d))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if open := fi.Mode().Perm()&0o077 != 0; open == private {
+				t.Errorf("private %v: %s is %v", private, d, fi.Mode())
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.lock = nil
+	}
+}
+
 // Somebody who makes room with rm -rf must not have all that comes later
 // streamed, nor a directory that the next start takes for someone else's.
 func TestWhatWasRemovedAsAWholeIsMadeAgain(t *testing.T) {

@@ -45,6 +45,7 @@ const BlockSize = 64 << 10
 // Options says how a backing dir is used.
 type Options struct {
 	MaxSize int64        // bytes of blobs and parts above which eviction starts; 0: keep a tenth of the disk free
+	Private bool         // nobody but the owner may read what is kept; else its modes are left as they are
 	Lock    *os.File     // the backing dir's lock, from Lock; the Store closes it, even if Open fails. nil: Open takes it
 	Log     *slog.Logger // required
 }

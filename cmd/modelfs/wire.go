@@ -97,7 +97,7 @@ func (d *daemon) start(lock *os.File, mount mounter) error {
 // open opens the backing dir and makes the sources, and what works on them.
 func (d *daemon) open(lock *os.File) error {
 	var err error
-	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Lock: lock, Log: d.log})
+	d.store, err = store.Open(d.cfg.Cache, store.Options{MaxSize: int64(d.cfg.CacheSize), Private: !d.cfg.AllowOther, Lock: lock, Log: d.log})
 	if err != nil {
 		return err
 	}
