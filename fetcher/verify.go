@@ -24,9 +24,9 @@ const (
 
 // A corruption is what is remembered of downloads that turned out corrupt.
 type corruption struct {
-	attempts uint32 // ever: each has handles and nodes of its own
-	inRow    uint32 // since the last one that was right
-	err      error  // of the last; nil once one was right
+	attempts uint32    // ever: each has handles and nodes of its own
+	inRow    uint32    // since the last one that was right
+	err      error     // of the last; nil once one was right
 	until    time.Time // not downloaded again before; zero: it may be
 }
 

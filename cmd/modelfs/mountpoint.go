@@ -27,7 +27,8 @@ func mountPoint(arg string) (string, error) {
 }
 
 // checkApart refuses a mount that would cover what it reads, or show itself:
-// modelfs would wait for its own answers.
+// modelfs would wait for its own answers. In the backing dir it may lie: only
+// what modelfs has made there is read.
 func checkApart(cfg *config.Config, point string) error {
 	for _, of := range []struct {
 		name string
@@ -40,7 +41,7 @@ func checkApart(cfg *config.Config, point string) error {
 					at = real
 				}
 			}
-			if within(at, point) || within(point, at) {
+			if within(at, point) || of.name != "cache" && within(point, at) {
 				return withCode(exitUsage, fmt.Errorf(
 					"%s: %s can't be used with the mount point %s: one lies in the other, and modelfs would read itself; mount somewhere else",
 					cfg.Where(of.name), dir, point))

@@ -27,7 +27,8 @@ func TestAMountDoesNotReadItself(t *testing.T) {
 	}{
 		"apart":                     {config.Config{Cache: dir + "/cache", Local: []string{dir + "/models-here"}, Shared: []string{"/srv"}}, ""},
 		"the backing dir in it":     {config.Config{Cache: point + "/cache"}, "--cache: " + point + "/cache"},
-		"it in the backing dir":     {config.Config{Cache: dir}, "--cache: " + dir},
+		"it in the backing dir":     {config.Config{Cache: dir}, ""},
+		"it is the backing dir":     {config.Config{Cache: point}, "--cache: " + point},
 		"the tree itself":           {config.Config{Cache: "/c", Local: []string{"/srv", point}}, "--local: " + point},
 		"the tree under a link":     {config.Config{Cache: "/c", Local: []string{dir + "/link"}}, "--local: " + dir + "/link"},
 		"it in a tree":              {config.Config{Cache: "/c", Local: []string{dir}}, "--local: " + dir},
