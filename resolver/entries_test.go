@@ -138,9 +138,9 @@ func TestEntriesWithSourcesThatHang(t *testing.T) {
 		}
 		pass(2 * time.Minute)
 		w.expectList("", "l model local:test", "r model router:test?", "s model shared:test?")
+		w.router.add("r2", "a=1") // before who waits for its list is answered
 		w.shared.become(healthy)
 		w.router.become(healthy)
-		w.router.add("r2", "a=1")
 		pass(time.Second)
 		w.expectList("", "l model local:test", "r model router:test", "r2 model router:test", "s model shared:test")
 	})
