@@ -92,8 +92,9 @@ func (f *Fetcher) newFill(id fillID, v *model.View, file *model.File) *fill {
 		over: make(chan struct{}), kick: make(chan struct{}, 1),
 		log:    f.log.With("model", v.Name, "file", file.Path, "source", v.Source),
 		digest: store.Digest{SHA256: file.SHA256, GitSHA1: file.GitSHA1},
-		board:  newBoard(file.Size),
+		board:  newBoard(-1), // the memory for what is here is taken once the store has agreed to the size
 	}
+	l.size = file.Size
 	l.serial = file.Size < 0
 	l.lanesOff = l.serial
 	for i, u := range file.URLs {
@@ -123,6 +124,7 @@ func (f *Fetcher) openPart(l *fill) {
 	part.Expect(l.digest)
 	l.mu.Lock()
 	l.part, l.fits, l.refitted = part, part.Fits(), time.Now()
+	l.have.grow(blocksOf(max(l.size, 0)))
 	l.mu.Unlock()
 	if n := part.Size(); l.file.Size < 0 && n >= 0 {
 		l.mu.Lock()

@@ -106,6 +106,31 @@ func TestHostilePathsInAHubListing(t *testing.T) {
 		"good.gguf": {uint64(len(hostile) + 2), 5000}, "dir/ok.gguf": {uint64(len(hostile) + 1), 5000}})
 }
 
+// A listing may state sizes that no file has. Opening such a file fails, and
+// costs neither the server nor anybody else anything.
+func TestHostileSizesInAHubListing(t *testing.T) {
+	hub := hubtest.New(t)
+	list := []hubtest.File{{Path: "good.gguf", Content: pattern{1, 5000}.content(), LFS: true}}
+	for i, size := range []int64{1 << 60, 1<<63 - 1} {
+		list = append(list, hubtest.File{Path: fmt.Sprintf("huge-%d.bin", i), Content: pattern{2, size}.content(), LFS: true, SHA256: strings.Repeat(fmt.Sprint(i), 64)})
+	}
+	hub.AddRepo(hubtest.Repo{ID: "org/m", Files: list})
+	d := start(t, hubFlags(hub)...)
+	before := d.server()
+	for i := range 2 {
+		if f, err := os.Open(d.path("org/m", fmt.Sprintf("huge-%d.bin", i))); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("huge-%d.bin: %v, want ENOSPC", i, err)
+			if err == nil {
+				f.Close()
+			}
+		}
+	}
+	checkReads(t, d.path("org/m/good.gguf"), pattern{1, 5000})
+	if after := d.server(); after != before {
+		t.Errorf("the server is another process now: %d, and was %d", after, before)
+	}
+}
+
 func TestHostilePathsInARouterManifest(t *testing.T) {
 	router := oldRouter(t)
 	names := append(slices.Clone(hostile), "dir", "good.gguf")
