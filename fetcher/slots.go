@@ -24,6 +24,11 @@ const (
 
 // slots bounds connections: those of blocked readers, first come first served,
 // and those of lanes, per host.
+//
+// Whoever is in line or in want must look again when poked, and take its turn
+// or quit: one that is poked in vain keeps all behind it waiting for ever. Only a
+// fill in phase filling does, so a fill quits both before it leaves that phase,
+// and the one of them that it has no use for any more.
 type slots struct {
 	mu     sync.Mutex // guards all below; a leaf
 	demand int

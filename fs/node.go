@@ -92,7 +92,11 @@ type nodeKey struct {
 	dev, ino uint64
 	size     int64
 	modTime  int64 // ns
-	attempt  uint32
+	// attempt tells apart nodes of one content whose pages in the kernel may
+	// differ, so that none is opened on another's pages: of what is fetched the
+	// downloads, counted over all servers (rawFS.attempt); of a share's file
+	// that this process serves how often it has moved to another source (settle).
+	attempt uint32
 }
 
 // nodeTable is every node that the kernel knows. What the kernel is told is in
