@@ -24,11 +24,11 @@ func TestADiskThatFailsEachSyncIsNotFilledAllTheTime(t *testing.T) {
 		for _, rest := range []time.Duration{0, 30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute, 10 * time.Minute} {
 			l.lost(time.Now())
 			if rest > 0 {
-				time.Sleep(rest - time.Second)
+				<-time.After(rest - time.Second) // virtual
 				if _, ok := l.turn(true); ok {
 					t.Errorf("it has its turn again sooner than %v after the failure", rest)
 				}
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 			}
 			if _, ok := l.turn(true); !ok {
 				t.Errorf("it has no turn %v after the failure", rest)
