@@ -167,7 +167,7 @@ func (p *Part) SetSize(n int64) error {
 	if p.Size() == n {
 		return nil
 	}
-	if n < 0 || n > maxUnstated {
+	if n < 0 || n > maxPartSize {
 		return model.Errorf(model.Invalid, "size of the part of %s: %d bytes", p.id.Key, n)
 	}
 	err := p.do(context.Background(), func() error { return p.setSize(n) })

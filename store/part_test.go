@@ -86,7 +86,7 @@ func TestWriteAtRejectsWhatIsNoBlock(t *testing.T) {
 		{"to the end", p, 2 * bs, bs + 10, true},
 		{"unknown size, short", grows, 0, 10, false},
 		{"unknown size, blocks", grows, 4 * bs, 2 * bs, true},
-		{"unknown size, too far", grows, maxUnstated, bs, false},
+		{"unknown size, too far", grows, maxPartSize, bs, false},
 	} {
 		err := c.p.WriteAt(make([]byte, c.n), c.off)
 		if c.ok != (err == nil) || err != nil && !model.IsKind(err, model.Invalid) {
@@ -135,7 +135,7 @@ func TestUnknownSize(t *testing.T) {
 	if p.Size() != -1 || !p.Fits() || !p.Has(0, 2*bs) || p.Has(0, 2*bs+1) {
 		t.Fatalf("size %d", p.Size())
 	}
-	if off, n := p.Missing(0); off != 2*bs || n != maxUnstated-2*bs {
+	if off, n := p.Missing(0); off != 2*bs || n != maxPartSize-2*bs {
 		t.Fatalf("Missing: %d, %d", off, n)
 	}
 	wantKind(t, p.Complete(context.Background(), Digest{}, nil), model.Invalid)

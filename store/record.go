@@ -26,8 +26,7 @@ const (
 	slotMagic     = "mfs-slot"
 	maxSource     = 1024 // bytes of a source's ID; it has to fit into the header's page
 
-	maxPartSize  = 16 << 40 // the largest file of ext4; its bitmap has 32 MiB
-	maxUnstated  = 1 << 40  // room for a file whose length nobody states; its bitmap has 2 MiB
+	maxPartSize  = 1 << 40 // twice what the Hub takes in one file, and the room of one whose length nobody states; its bitmap has 2 MiB
 	crcAt        = pageSize - 4
 	maxHashState = 256 // Go's marshalled sha256 has 108 bytes, sha1 96
 )
@@ -71,7 +70,7 @@ type record struct {
 // room for.
 func capacity(size int64) int64 {
 	if size < 0 {
-		return maxUnstated / BlockSize
+		return maxPartSize / BlockSize
 	}
 	return blocksFor(size)
 }

@@ -186,6 +186,43 @@ func TestAPullThatFailsTriesTheRest(t *testing.T) {
 	}
 }
 
+// Where nobody sends, the read timeout is waited for once, and what is coming
+// is not given up for it.
+func TestAPullWaitsOnceForAnOriginThatIsGone(t *testing.T) {
+	w, o := newWorld()
+	coming, given := make(chan struct{}), make(chan struct{})
+	w.fill = func(ctx context.Context, path string, progress func(int64, int64)) error {
+		switch path {
+		case "m-Q4.gguf":
+			<-coming
+			return model.Errorf(model.Timeout, "no byte came for 5m0s")
+		case "README.md":
+			progress(1, 100)
+			progress(50, 100)
+			close(coming)
+			<-given
+			progress(100, 100)
+			return nil
+		}
+		defer close(given)
+		<-coming
+		for ctx.Err() == nil { // as the fetcher does while it waits for its turn
+			progress(0, 100)
+		}
+		return model.Errorf(model.Interrupted, "fetch %s: %w", path, ctx.Err())
+	}
+	last, err := pulled(t, o, control.PullRequest{Name: "org/m"})
+	if err == nil || !strings.Contains(err.Error(), "2 of 3 files failed") || !strings.Contains(err.Error(), "no byte came") {
+		t.Errorf("error: %v", err)
+	}
+	if e := last["m-Q8.gguf"]; e.State != control.Failed || !strings.Contains(e.Error, "was not waited for") {
+		t.Errorf("a file whose turn had not come: %+v", e)
+	}
+	if last["README.md"].State != control.Done {
+		t.Errorf("a file that was coming: %+v", last["README.md"])
+	}
+}
+
 // A pull that is interrupted ends, reports nothing more and says so.
 func TestPullEndsWithItsContext(t *testing.T) {
 	w, o := newWorld()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"modelfs/cmd/modelfs/control"
 	"modelfs/internal/model"
@@ -15,8 +16,9 @@ import (
 // screen moves. How many are downloaded at a time is the fetcher's to decide.
 const atOnce = 4
 
-// Pull is control.Puller's. A file that fails does not stop the others; the
-// error then says how many failed, and the events which.
+// Pull is control.Puller's. A file that fails does not stop the others, unless
+// its origin has been silent for the read timeout: that is waited for once and
+// not for each file. The error then says how many failed, and the events which.
 func (o *Operator) Pull(ctx context.Context, req control.PullRequest, report func(control.Event)) error {
 	if req.Update {
 		if err := o.Records.Update(req.Name); err != nil {
@@ -56,6 +58,7 @@ type pulling struct {
 	view   *model.View
 	events chan control.Event // from the workers to run
 	stored sync.Once
+	silent atomic.Pointer[error] // why a file timed out; nil: none has
 }
 
 // run pulls the files and reports events until all have ended.
@@ -95,10 +98,7 @@ func (p *pulling) work(ctx context.Context, queue <-chan *model.File) {
 		if ctx.Err() != nil {
 			return
 		}
-		err := p.o.Filler.Pull(ctx, p.view, f, func(done, total int64) {
-			p.note(done)
-			p.events <- control.Event{Path: f.Path, State: control.Filling, Done: done, Total: total}
-		})
+		err := p.one(ctx, f)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -110,6 +110,32 @@ func (p *pulling) work(ctx context.Context, queue <-chan *model.File) {
 			p.events <- control.Event{Path: f.Path, State: control.Done, Done: size, Total: size}
 		}
 	}
+}
+
+// one pulls a file. Once another one has timed out, it goes on only if bytes of
+// it are coming.
+func (p *pulling) one(ctx context.Context, f *model.File) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := int64(-1)
+	err := p.o.Filler.Pull(ctx, p.view, f, func(done, total int64) {
+		if began < 0 {
+			began = done
+		}
+		if silent := p.silent.Load(); silent != nil && done == began {
+			cancel(*silent)
+			return
+		}
+		p.note(done)
+		p.events <- control.Event{Path: f.Path, State: control.Filling, Done: done, Total: total}
+	})
+	if model.IsKind(err, model.Timeout) {
+		p.silent.CompareAndSwap(nil, &err)
+	}
+	if silent := p.silent.Load(); silent != nil && err != nil && errors.Is(context.Cause(ctx), *silent) {
+		return fmt.Errorf("%s of %s was not waited for: %w", f.Path, p.name, *silent)
+	}
+	return err
 }
 
 // note records, once, that bytes of the model are here.
