@@ -271,6 +271,7 @@ func TestCorruptOnceIsFetchedAgain(t *testing.T) {
 		if _, err := rd.ReadAt(context.Background(), make([]byte, 10), 0); !model.IsKind(err, model.Corrupt) {
 			t.Errorf("a handle of the failed attempt: %v", err)
 		}
+		synctest.Wait() // the attempt's end is counted first, and told then
 		if got := r.changed(); len(got) != 1 || got[0] != file.Key {
 			t.Errorf("changes %v, want the key once", got)
 		}
