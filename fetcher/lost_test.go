@@ -1,11 +1,16 @@
 package fetcher
 
 import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"modelfs/internal/hubtest"
+	"modelfs/internal/model"
 )
 
 // A disk that fails a sync has the file fetched once more; one that fails each
@@ -34,5 +39,29 @@ func TestADiskThatFailsEachSyncIsNotFilledAllTheTime(t *testing.T) {
 				t.Errorf("it has no turn %v after the failure", rest)
 			}
 		}
+	})
+}
+
+// What the disk does not keep is read on, a pull of it says why, and once the
+// disk keeps it, it is kept.
+func TestAPullSaysThatTheDiskKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		c := hubtest.Pattern(3, 3*mib)
+		v, file := r.one(c)
+		blobs := filepath.Join(r.dir, "blobs")
+		must(t, os.Remove(blobs))
+		must(t, os.WriteFile(blobs, nil, 0o600))
+		rd := r.open(v, file)
+		defer rd.Close()
+		for range 2 {
+			if err := r.f.Pull(context.Background(), v, file, nil); !model.IsKind(err, model.NoSpace) || !strings.Contains(err.Error(), "can't be kept") {
+				t.Errorf("a pull: %v", err)
+			}
+			readAll(t, rd, c, mib)
+		}
+		must(t, os.Remove(blobs))
+		<-time.After(verifyAgain + time.Second) // virtual
+		must(t, r.f.Pull(context.Background(), v, file, nil))
 	})
 }

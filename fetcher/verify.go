@@ -113,11 +113,11 @@ func (l *fill) verify(ctx context.Context) {
 		l.log.Warn("bytes were lost before they were complete and are fetched again", "error", err)
 		l.sync()
 		l.lost(time.Now())
-		l.resume(time.Time{})
+		l.resume(time.Time{}, nil)
 	case ctx.Err() != nil:
 	default:
 		l.log.Error("a complete download can't be kept; it is served from its part", "error", err, "again_in", verifyAgain)
-		l.resume(time.Now().Add(verifyAgain))
+		l.resume(time.Now().Add(verifyAgain), err)
 	}
 }
 
@@ -169,11 +169,12 @@ func (l *fill) average(now time.Time) int64 {
 	return 0
 }
 
-// resume goes on filling, or serving, after a completion that failed.
-func (l *fill) resume(again time.Time) {
+// resume goes on filling, or serving until another try, after a completion that
+// failed. err is why the disk did not keep it; nil: bytes of it were lost.
+func (l *fill) resume(again time.Time, err error) {
 	l.mu.Lock()
 	l.phase = filling
-	l.retry = again
+	l.retry, l.unkept = again, err
 	l.mu.Unlock()
 	l.poke()
 }
