@@ -337,6 +337,7 @@ func TestTheOriginGoesInTheMiddle(t *testing.T) {
 	t.Parallel()
 	o := newOrdeal(t, "--read-timeout", "3s")
 	half := pattern{o.want.seed, o.want.size / 2 &^ (1<<20 - 1)}
+	o.fault(hubtest.Always(), hubtest.StallFrom(half.size)) // or all of it is here before anybody sees that half is
 	b := inBackground(t, readerFor(job{Path: o.path, Seed: half.seed, Size: half.size, Ways: []string{"head"}}))
 	if err := b.ends(t, "reading the first half", patient); err != nil {
 		t.Errorf("%v: %s", err, b.out)

@@ -49,6 +49,12 @@ func StallAt(n int64) Effect {
 	return func(p *plan) { p.stops = append(p.stops, stop{at: n, released: p.released}) }
 }
 
+// StallFrom sends what lies before off in the file, whatever range was asked
+// for, then nothing until the fault is released.
+func StallFrom(off int64) Effect {
+	return func(p *plan) { p.stops = append(p.stops, stop{at: off, inFile: true, released: p.released}) }
+}
+
 // A Cut is how CutAt ends a connection.
 type Cut func(net.Conn)
 

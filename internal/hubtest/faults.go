@@ -142,9 +142,19 @@ type plan struct {
 
 // stop is a place in a body where it stalls, or is cut.
 type stop struct {
-	at       int64
+	at       int64 // bytes of the body, once it has begun
+	inFile   bool  // until then: of the file
 	released <-chan struct{}
 	cut      func(net.Conn) // nil: stall
+}
+
+// begin is told where in the file the body starts.
+func (p *plan) begin(start int64) {
+	for i, s := range p.stops {
+		if s.inFile {
+			p.stops[i].at = max(s.at-start, 0)
+		}
+	}
 }
 
 // reached is the distance from pos to the next stop; -1: there is none.

@@ -369,6 +369,27 @@ func TestStallAndHang(t *testing.T) {
 	}
 }
 
+// What lies before a place in the file comes, in whatever ranges it is asked
+// for; nothing from there on does.
+func TestStallFrom(t *testing.T) {
+	bubble(t, func(t *testing.T, h *Hub, c *client, u string) {
+		for at, want := range map[string]time.Duration{"bytes=0-999": 0, "bytes=500-999": 0, "bytes=0-1000": time.Minute, "bytes=2000-2999": time.Minute} {
+			h.ClearFaults()
+			fault := h.Fault(Filter{Host: AtCDN}, Always(), StallFrom(1000))
+			start := time.Now()
+			go func() {
+				<-time.After(time.Minute)
+				fault.Release()
+			}()
+			c.get(u, http.Header{"Range": {at}})
+			if d := time.Since(start); d != want {
+				t.Errorf("%s came after %v, want %v", at, d, want)
+			}
+			<-time.After(time.Minute - time.Since(start) + 1)
+		}
+	})
+}
+
 func TestCloseEndsWhatHangs(t *testing.T) {
 	h, c, u := faulty(t)
 	arrived := make(chan struct{}, 3)

@@ -67,6 +67,7 @@ func (r *response) WriteHeader(status int) {
 	r.wrote = true
 	header := r.Header()
 	r.start = rangeStart(header)
+	r.plan.begin(r.start)
 	for _, edit := range r.plan.headers {
 		edit(r.req, status, header)
 	}
