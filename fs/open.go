@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"os"
 	"strings"
 	"time"
 
@@ -94,22 +93,17 @@ func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 func (r *rawFS) openInPlace(ctx context.Context, h *handle, out *fuse.OpenOut) error {
 	n, b := h.node, h.node.getBound()
 	place := b.file.Place
-	if n.isHeld() { // else opening it says what it is
-		st, err := place.Stat(ctx)
-		if err != nil {
-			return b.unplaced(err)
-		}
-		if !n.same(st) {
-			return stale(place)
-		}
+	// Also where the node's file is registered already: only an open finds out
+	// what lies on NFS now.
+	f, st, err := place.Open(ctx)
+	if err != nil {
+		return b.unplaced(err)
 	}
-	id, err := r.passthrough.acquire(ctx, n, func() (*os.File, bool, error) {
-		f, st, err := place.Open(ctx)
-		if err == nil && !n.same(st) {
-			err = firstError(f.Close(), stale(place))
-		}
-		return f, true, err
-	})
+	defer f.Close() // the kernel keeps a reference of its own
+	if !n.same(st) {
+		return stale(place)
+	}
+	id, err := r.passthrough.acquire(ctx, n, f)
 	if err != nil {
 		return b.unplaced(err)
 	}
@@ -125,13 +119,6 @@ func (b bound) unplaced(err error) error {
 		return err
 	}
 	return model.Errorf(model.Stale, "%s has to be fetched after all: %w", b.file.Path, err)
-}
-
-// isHeld reports whether somebody has the file open, by passthrough.
-func (n *node) isHeld() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.backing.refs > 0
 }
 
 func (n *node) same(st model.Stat) bool { return st.Dev == n.key.dev && st.Ino == n.key.ino }
@@ -216,7 +203,7 @@ func (r *rawFS) openBlob(ctx context.Context, h *handle, out *fuse.OpenOut) erro
 	if f == nil {
 		return model.Errorf(model.Stale, "%s is not in the backing dir any more", b.file.Path)
 	}
-	id, err := r.passthrough.acquire(ctx, h.node, func() (*os.File, bool, error) { return f, false, nil })
+	id, err := r.passthrough.acquire(ctx, h.node, f)
 	if err != nil {
 		return err
 	}

@@ -231,10 +231,9 @@ func (p *passthrough) unregister(id int32) {
 	}
 }
 
-// acquire returns the node's backing id, registering the file that open
-// returns if nobody has it open. The file is closed if close says so: the
-// kernel keeps its own reference.
-func (p *passthrough) acquire(ctx context.Context, n *node, open func() (*os.File, bool, error)) (int32, error) {
+// acquire returns the node's backing id, registering the file if nobody has it
+// open. The file may be closed then.
+func (p *passthrough) acquire(ctx context.Context, n *node, f *os.File) (int32, error) {
 	for {
 		n.mu.Lock()
 		switch {
@@ -247,7 +246,7 @@ func (p *passthrough) acquire(ctx context.Context, n *node, open func() (*os.Fil
 			ready := make(chan struct{})
 			n.opening = ready
 			n.mu.Unlock()
-			return p.acquireFirst(n, ready, open)
+			return p.acquireFirst(n, ready, f)
 		}
 		ready := n.opening
 		n.mu.Unlock()
@@ -259,15 +258,8 @@ func (p *passthrough) acquire(ctx context.Context, n *node, open func() (*os.Fil
 	}
 }
 
-func (p *passthrough) acquireFirst(n *node, ready chan struct{}, open func() (*os.File, bool, error)) (int32, error) {
-	var id int32
-	f, done, err := open()
-	if err == nil {
-		id, err = p.register(f)
-		if done {
-			err = firstError(err, f.Close())
-		}
-	}
+func (p *passthrough) acquireFirst(n *node, ready chan struct{}, f *os.File) (int32, error) {
+	id, err := p.register(f)
 	n.mu.Lock()
 	if err == nil {
 		n.backing = backingRef{id: id, refs: 1}

@@ -64,7 +64,7 @@ func TestRegisteringForAnOldKernel(t *testing.T) {
 	k := &oldKernel{files: make(map[int32]string)}
 	p := &passthrough{log: slog.New(slog.DiscardHandler), registry: k, offered: true, opening: make(chan struct{}, maxOpening)}
 	n := &node{}
-	id, err := p.acquire(context.Background(), n, func() (*os.File, bool, error) { return f, false, nil })
+	id, err := p.acquire(context.Background(), n, f)
 	if err != nil || k.files[id] != "weights" || p.registered() != 1 {
 		t.Errorf("%v, %q, %d registered", err, k.files, p.registered())
 	}

@@ -3,13 +3,11 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +47,7 @@ ip -n server link set lo up
 nsenter --net=/run/netns/server sh -ex -c '
 	mount -t nfsd nfsd /proc/fs/nfsd
 	echo 10 >/proc/fs/nfsd/nfsv4gracetime
+	echo 10 >/proc/fs/nfsd/nfsv4leasetime
 	echo "-2 -3 +4 +4.1 +4.2" >/proc/fs/nfsd/versions
 	echo "nfsd ` + nfsClient + ` 2147483647 lan" >/proc/net/rpc/auth.unix.ip/channel
 	echo "lan ` + exported + ` 2147483647 9219 65534 65534 0" >/proc/net/rpc/nfsd.export/channel
@@ -90,22 +89,18 @@ func newNFS(t testing.TB, files map[string][]byte, options string) *nfsShare {
 	if err := unix.Mount(nfsServer+":/"+filepath.Base(tree), s.dir, "nfs", unix.MS_RDONLY, options); err != nil {
 		t.Fatalf("mounting NFS: %v\n%s", err, kernelLog())
 	}
-	// A server that has just started lets nobody open a file for its period of grace.
-	if _, err := os.ReadFile(filepath.Join(s.dir, s.anyFile())); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		s.heal()
 		if err := unix.Unmount(s.dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmounting NFS: %v", err)
 		}
 	})
+	// A server that has just started lets nobody open a file for its period of grace.
+	s.write("ready", nil)
+	if _, err := os.ReadFile(filepath.Join(s.dir, "ready")); err != nil {
+		t.Fatal(err)
+	}
 	return s
-}
-
-func (s *nfsShare) anyFile() string {
-	s.write("ready", []byte("ready"))
-	return "ready"
 }
 
 // script runs a shell script. Busybox has an ip of its own, which knows no
@@ -157,6 +152,14 @@ func (s *nfsShare) replace(rel string, data []byte) {
 	}
 }
 
+// look makes this machine's NFS client look at a file, and remember what it saw.
+func (s *nfsShare) look(rel string) {
+	s.t.Helper()
+	if _, err := os.Stat(filepath.Join(s.dir, rel)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // hasPassthrough reports whether this kernel reads files below a FUSE mount by
 // itself, by its version.
 func hasPassthrough(t testing.TB) bool {
@@ -170,93 +173,6 @@ func hasPassthrough(t testing.TB) bool {
 		t.Fatal(err)
 	}
 	return major > 6 || major == 6 && minor >= 9
-}
-
-// The main job: models on NFS, read in every way, by the kernel itself where
-// it can, and nothing of them is stored.
-func TestNFSIsReadInPlace(t *testing.T) {
-	files := map[string][]byte{"org/m/config.json": []byte("{}"), "org/m/model.safetensors": []byte("weights")}
-	for _, size := range sizes {
-		files[fmt.Sprintf("org/m/%d.dat", size)] = pattern{1, size}.bytes()
-	}
-	nas := newNFS(t, files, nfsHard)
-	for _, io := range []string{"passthrough", "daemon"} {
-		t.Run(io, func(t *testing.T) {
-			d := start(t, "--hf-endpoint", "", "--shared", nas.dir, "--shared-io", io)
-			for _, size := range sizes {
-				checkReads(t, d.path("org/m", fmt.Sprintf("%d.dat", size)), pattern{1, size})
-			}
-			byKernel := io == "passthrough" && hasPassthrough(t)
-			if reads := d.number("mount", "reads"); (reads == 0) != byKernel {
-				t.Errorf("modelfs received %d reads, with passthrough %v", reads, byKernel)
-			}
-			if supervised := d.number("supervisor") != 0; supervised != hasPassthrough(t) {
-				t.Errorf("supervised: %v", supervised)
-			}
-			if kept := stored(t, d.cache); len(kept) > 0 {
-				t.Errorf("stored: %v", kept)
-			}
-		})
-	}
-}
-
-// A file is replaced on the server: what NFS shows of that, and when.
-func TestNFSReplacedFile(t *testing.T) {
-	files := map[string][]byte{}
-	for _, m := range []string{"held", "read", "listed", "new", "rewritten", "heldunread"} {
-		files[m+"/config.json"] = []byte("{}")
-		files[m+"/model.safetensors"] = pattern{1, 1 << 20}.bytes()
-	}
-	for _, io := range []string{"passthrough", "daemon"} {
-		t.Run(io, func(t *testing.T) {
-			nas := newNFS(t, files, nfsHard)
-			before, after := pattern{1, 1 << 20}, pattern{2, 1 << 20}
-			d := start(t, "--hf-endpoint", "", "--shared", nas.dir, "--shared-io", io)
-			path := func(m string) string { return d.path(m, "model.safetensors") }
-			for _, m := range []string{"held", "read", "rewritten"} {
-				checkReads(t, path(m), before, "read")
-			}
-			for _, m := range []string{"listed", "held", "read", "rewritten"} {
-				probes(t, probeJob{Call: "list", Paths: []string{d.path(m)}})
-				probes(t, probeJob{Call: "stat", Paths: []string{path(m)}})
-			}
-			old, unread := openFile(t, path("held")), openFile(t, path("heldunread"))
-			wantProbe(t, d.path("copied"), unix.ENOENT)
-			if _, err := old.ReadAt(make([]byte, 4096), 0); err != nil {
-				t.Error(err)
-			}
-			sees := func(m string) {
-				began, fails := time.Now(), 0
-				eventually(t, m, 90*time.Second, func() bool {
-					got := make([]byte, 4096)
-					f, err := os.Open(path(m))
-					if err == nil {
-						_, err = f.ReadAt(got, 4096)
-						f.Close()
-					}
-					if err != nil && fails < 5 {
-						fails++
-						t.Logf("%s after %v: %v", m, time.Since(began), err)
-					}
-					return err == nil && bytes.Equal(got, after.bytes()[4096:8192])
-				})
-				t.Logf("%s: the new file was seen after %v", m, time.Since(began))
-			}
-			for _, m := range []string{"held", "read", "listed", "new", "heldunread"} {
-				nas.replace(m+"/model.safetensors", after.bytes())
-				sees(m)
-			}
-			nas.write("rewritten/model.safetensors", after.bytes())
-			sees("rewritten")
-			nas.write("copied/config.json", []byte("{}"))
-			nas.write("copied/model.safetensors", after.bytes())
-			sees("copied")
-			dropCaches(t)
-			t.Logf("the old descriptor: %v", checkSequential(old, before.content()))
-			t.Logf("the unread old descriptor: %v", checkSequential(unread, before.content()))
-			checkReads(t, path("held"), after)
-		})
-	}
 }
 
 // dropCaches makes the kernel forget the pages of all files.

@@ -33,28 +33,42 @@ func (p *place) Stat(ctx context.Context) (model.Stat, error) {
 
 // Open implements model.Place. The descriptor only names the file.
 func (p *place) Open(ctx context.Context) (*os.File, model.Stat, error) {
-	r, err := p.s.call(ctx, "opening "+p.path, request{Op: opOpen, Path: []byte(p.path)})
-	if err != nil {
-		return nil, model.Stat{}, err
+	f, st, _, err := p.open(ctx, 0)
+	return f, st, err
+}
+
+// open also says who opened the file. With a number that is where it is open to
+// be read.
+func (p *place) open(ctx context.Context, number uint64) (*os.File, model.Stat, *child, error) {
+	r, c, err := p.s.callChild(ctx, "opening "+p.path, func(*child) (request, *os.File) {
+		return request{Op: opOpen, Path: []byte(p.path), File: number}, nil
+	})
+	if err == nil && r.file == nil {
+		err = orNonsense(nil)
 	}
-	if r.file == nil {
-		return nil, model.Stat{}, orNonsense(nil)
+	if err == nil {
+		if err = tree.Promised(p.path, r.Stat.Size, p.promised); err == nil {
+			return r.file, r.Stat, c, nil
+		}
+		r.file.Close()
 	}
-	f := r.file
-	if err := tree.Promised(p.path, r.Stat.Size, p.promised); err != nil {
-		f.Close()
-		return nil, model.Stat{}, err
+	if c != nil && number != 0 {
+		c.tell(request{Op: opClose, File: number})
 	}
-	return f, r.Stat, nil
+	return nil, model.Stat{}, nil, err
 }
 
 // Reader implements model.Place.
 func (p *place) Reader(ctx context.Context) (model.Reader, model.Stat, error) {
-	f, st, err := p.Open(ctx)
+	number := p.s.files.Add(1)
+	f, st, c, err := p.open(ctx, number)
 	if err != nil {
 		return nil, st, err
 	}
-	return &reader{s: p.s, file: f, path: p.path, size: st.Size, number: p.s.files.Add(1)}, st, nil
+	r := &reader{s: p.s, file: f, path: p.path, size: st.Size, number: number}
+	r.sent.Store(c)
+	r.at.Store(c)
+	return r, st, nil
 }
 
 // Head implements model.Place.
@@ -76,8 +90,8 @@ type reader struct {
 	path   string
 	size   int64
 	number uint64
-	sent   atomic.Pointer[child] // who was handed it last
-	at     atomic.Pointer[child] // who has answered a read of it, and need not be handed it again
+	sent   atomic.Pointer[child] // who opened it, or was handed it last
+	at     atomic.Pointer[child] // who opened it, or has answered a read of it, and need not be handed it again
 }
 
 func (r *reader) Size() int64    { return r.size }

@@ -219,6 +219,11 @@ func (w *worker) place(ctx context.Context, q request, r *reply) (err error) {
 		return model.Errorf(model.NotFound, "%s is not in the share", q.Path)
 	case q.Op == opStat:
 		r.Stat, err = p.Stat(ctx)
+	case q.File != 0:
+		var file *os.File
+		if file, r.file, r.Stat, err = p.OpenBoth(ctx); err == nil {
+			w.keep(ctx, q.File, file)
+		}
 	default:
 		r.file, r.Stat, err = p.OpenPath(ctx)
 	}
@@ -239,13 +244,29 @@ func (w *worker) blobs(ctx context.Context, since uint64, r *reply) error {
 	return nil
 }
 
-// An openFile is read by its number. It is opened by the first read of it.
+// An openFile is read by its number. It is opened when the parent opens it, so
+// that the share's server keeps it for who has it open, or by the first read if
+// it was another child then.
 type openFile struct {
-	named *os.File // O_PATH
+	named *os.File // O_PATH; nil: file was there from the start
 
 	mu     sync.Mutex // guards the rest; not held across I/O
 	file   *os.File
 	closed bool
+}
+
+// keep notes a file that was opened, unless nobody waits for it any more:
+// whoever gave up has said so before it lets go of the number.
+func (w *worker) keep(ctx context.Context, number uint64, file *os.File) {
+	w.mu.Lock()
+	left := ctx.Err() != nil
+	if !left {
+		w.files[number] = &openFile{file: file}
+	}
+	w.mu.Unlock()
+	if left {
+		file.Close()
+	}
 }
 
 // take notes the file that came with a request, unless it is known.
@@ -276,7 +297,9 @@ func (w *worker) closeFile(number uint64) {
 	f.closed = true
 	file := f.file
 	f.mu.Unlock()
-	f.named.Close()
+	if f.named != nil {
+		f.named.Close()
+	}
 	if file != nil {
 		go file.Close()
 	}

@@ -26,7 +26,7 @@ const (
 	opList   op = "list"
 	opNames  op = "names"
 	opStat   op = "stat"
-	opOpen   op = "open" // answered with a descriptor that names the file and can't be read (O_PATH)
+	opOpen   op = "open" // answered with a descriptor that names the file and can't be read (O_PATH); with a number it is also open for opRead
 	opRead   op = "read" // comes with such a descriptor where the child has not seen it yet
 	opBlobs  op = "blobs"
 	opCancel op = "cancel" // nobody waits for ID any more

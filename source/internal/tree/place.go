@@ -27,8 +27,16 @@ func (t *Tree) Place(g *guard.Guard, rel string, size int64) *Place {
 }
 
 type opened struct {
-	file *os.File
-	stat model.Stat
+	file, named *os.File // one of them may be nil
+	stat        model.Stat
+}
+
+func (o opened) close() {
+	for _, f := range []*os.File{o.file, o.named} {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
 // Stat implements model.Place.
@@ -44,28 +52,48 @@ func (p *Place) Stat(ctx context.Context) (model.Stat, error) {
 
 // Open implements model.Place.
 func (p *Place) Open(ctx context.Context) (*os.File, model.Stat, error) {
-	return p.openBy(ctx, p.tree.Open)
+	o, err := p.openBy(ctx, func() (o opened, err error) {
+		o.file, o.stat, err = p.tree.Open(p.rel)
+		return o, err
+	})
+	return o.file, o.stat, err
 }
 
 // OpenPath opens the file so that the descriptor only names it (O_PATH): it
 // can't be read, and closing it tells the filesystem nothing.
 func (p *Place) OpenPath(ctx context.Context) (*os.File, model.Stat, error) {
-	return p.openBy(ctx, p.tree.OpenPath)
+	o, err := p.openBy(ctx, func() (opened, error) {
+		o, err := p.openBoth()
+		opened{file: o.file}.close()
+		o.file = nil
+		return o, err
+	})
+	return o.named, o.stat, err
 }
 
-func (p *Place) openBy(ctx context.Context, open func(string) (*os.File, model.Stat, error)) (*os.File, model.Stat, error) {
-	o, err := guard.Run(ctx, p.guard, "opening "+p.Path(), func() (opened, error) {
-		f, st, err := open(p.rel)
+// OpenBoth is Open and OpenPath of one and the same file.
+func (p *Place) OpenBoth(ctx context.Context) (file, named *os.File, st model.Stat, err error) {
+	o, err := p.openBy(ctx, p.openBoth)
+	return o.file, o.named, o.stat, err
+}
+
+func (p *Place) openBoth() (o opened, err error) {
+	o.file, o.named, o.stat, err = p.tree.OpenBoth(p.rel)
+	return o, err
+}
+
+func (p *Place) openBy(ctx context.Context, open func() (opened, error)) (opened, error) {
+	return guard.Run(ctx, p.guard, "opening "+p.Path(), func() (opened, error) {
+		o, err := open()
+		if err == nil {
+			err = p.check(o.stat)
+		}
 		if err != nil {
+			o.close()
 			return opened{}, err
 		}
-		if err := p.check(st); err != nil {
-			f.Close()
-			return opened{}, err
-		}
-		return opened{f, st}, nil
-	}, func(o opened) { o.file.Close() })
-	return o.file, o.stat, err
+		return o, nil
+	}, opened.close)
 }
 
 // Head implements model.Place.

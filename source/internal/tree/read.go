@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -33,24 +34,20 @@ func (t *Tree) Open(rel string) (*os.File, model.Stat, error) {
 	return os.NewFile(uintptr(fd), t.Abs(rel)), id, nil
 }
 
-// OpenPath opens the regular file at rel so that the descriptor only names it.
-func (t *Tree) OpenPath(rel string) (*os.File, model.Stat, error) {
-	fd, err := t.openBeneath(rel, unix.O_PATH)
+// OpenBoth opens the regular file at rel for reading, and once more so that the
+// descriptor only names it (O_PATH). Naming a file asks NFS for nothing, and is
+// answered with what lay there some time ago: only an open finds out what does now.
+func (t *Tree) OpenBoth(rel string) (file, named *os.File, id model.Stat, err error) {
+	file, id, err = t.Open(rel)
 	if err != nil {
-		return nil, model.Stat{}, t.failed("opening", rel, err)
+		return nil, nil, id, err
 	}
-	var st unix.Stat_t
-	var id model.Stat
-	if err = unix.Fstat(fd, &st); err != nil {
-		err = t.failed("opening", rel, err)
-	} else {
-		id, err = regular(rel, &st)
-	}
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(int(file.Fd())), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		unix.Close(fd)
-		return nil, model.Stat{}, err
+		file.Close()
+		return nil, nil, id, t.failed("opening", rel, err)
 	}
-	return os.NewFile(uintptr(fd), t.Abs(rel)), id, nil
+	return file, os.NewFile(uintptr(fd), t.Abs(rel)), id, nil
 }
 
 // Resolve is where the path at rel leads: the directory that paths are
