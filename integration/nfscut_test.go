@@ -165,18 +165,9 @@ func TestNFSSoft(t *testing.T) {
 	nas.pull()
 	alone.start()
 	wantProbe(t, d.path("missing-now"), syscall.EHOSTUNREACH)
-	wantProbes(t, 0, softErrno(t), alone.results(t))
+	wantProbes(t, 0, syscall.EIO, alone.results(t))
 	nas.heal()
 	d.picksUp()
-}
-
-// softErrno is what a reader sees of a share that gives up: its own EIO, or that
-// modelfs could not ask it.
-func softErrno(t *testing.T) syscall.Errno {
-	if hasPassthrough(t) {
-		return syscall.EIO
-	}
-	return syscall.EHOSTUNREACH
 }
 
 // The share is cut off in the middle of a file, and the rest comes from the Hub.

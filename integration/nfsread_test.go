@@ -83,10 +83,11 @@ func TestNFSReplacedFile(t *testing.T) {
 
 // What a kernel lacks is said: at the start, and by doctor.
 func TestVMWhatTheKernelLacks(t *testing.T) {
-	d := start(t, "--hf-endpoint", "", "--local", writeTree(t, map[string][]byte{"m/model.gguf": []byte("weights")}))
-	out, _, code := modelfs(t, "doctor", "--hf-endpoint", "", "--cache", tempDir(t, "cache"))
+	tree := writeTree(t, map[string][]byte{"m/model.gguf": []byte("weights")})
+	d := start(t, "--hf-endpoint", "", "--local", tree)
+	out, _, code := modelfs(t, "doctor", "--hf-endpoint", "", "--local", tree, "--cache", tempDir(t, "cache"))
 	if code != 0 {
-		t.Errorf("doctor ended with %d", code)
+		t.Errorf("doctor ended with %d\n%s", code, out)
 	}
 	for _, says := range []string{"and a crash of the server is seen by readers", "the kernel does not know passthrough"} {
 		if strings.Contains(out, says) == hasPassthrough(t) {

@@ -157,7 +157,7 @@ func (d *daemon) explain(ctx context.Context, name string) resolver.Explanation 
 			f.Trouble = err.Error()
 		}
 	}
-	if d.failover != nil && e.Parsed != nil {
+	if e.Parsed != nil {
 		e.Reads = d.failover.Events(model.Name{Org: e.Parsed.Org, Repo: e.Parsed.Repo}.Path())
 	}
 	return e

@@ -55,7 +55,7 @@ type daemon struct {
 	machine  describe.Machine
 	about    *describe.Describer
 	finder   *finder
-	failover *failover.Failover        // of shares' files that are read here; nil: the kernel reads them
+	failover *failover.Failover        // of shares' files that are read here
 	mounted  atomic.Pointer[fs.Server] // nil until it is mounted, then constant
 	opened   closers
 
@@ -132,21 +132,18 @@ func (d *daemon) open(lock *os.File) error {
 		},
 	})
 	d.opened.add(d.fetcher.Close)
-	if d.cfg.SharedIO == config.SharedDaemon {
-		d.failover = failover.New(failover.Config{
-			Names: d.resolver, Content: d.fetcher, Elsewhere: d.finder.findAll, Stored: d.resolver.Stored,
-			ReadTimeout: d.cfg.ReadTimeout.Duration, Log: d.log,
-		})
-		d.opened.addQuiet(d.failover.Close)
-	}
+	d.failover = failover.New(failover.Config{
+		Names: d.resolver, Content: d.fetcher, Elsewhere: d.finder.findAll, Stored: d.resolver.Stored,
+		ReadTimeout: d.cfg.ReadTimeout.Duration, Log: d.log,
+	})
+	d.opened.addQuiet(d.failover.Close)
 	return nil
 }
 
-// relay is what reads a file of a share that the kernel does not read; nil if
-// the operator has not asked for that.
+// relay is what reads a file of a share that the kernel does not read, because
+// it was told not to or because it can't; nil for any other file.
 func (d *daemon) relay(v *model.View, f *model.File, st model.Stat, older bool, moved string) fs.Relay {
-	p, ok := f.Place.(interface{ Relayed() bool })
-	if d.failover == nil || !ok || !p.Relayed() {
+	if _, ofShare := f.Place.(interface{ Relayed() bool }); !ofShare {
 		return nil
 	}
 	return d.failover.File(v, f, st, older, moved)
@@ -223,9 +220,7 @@ func (d *daemon) stop(keep bool) error {
 	} else if err := unmountTree(tree); err != nil {
 		return errors.Join(err, d.opened.close())
 	}
-	if d.failover != nil {
-		d.failover.Close() // ends the reads that wait for a share
-	}
+	d.failover.Close() // ends the reads that wait for a share
 	tree.Wait()
 	return d.opened.close()
 }
