@@ -7,7 +7,10 @@ LINT_VERSION  := v2.15.0
 LINT          := $(shell $(GO) env GOPATH)/bin/golangci-lint
 FUZZ_PACKAGES  = $(shell grep -rl '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 
-.PHONY: build test race lint fuzz bench microbench demo test-clients soak clean
+# What package integration has for other kernels, and the main job on them.
+VM_TESTS       = ^Test(NFS|VM)|^Test(HubModelIsFetchedWhileRead|MissingNames|ModelGGUF|LocalThenSharedThenHub)$$
+
+.PHONY: build test race lint fuzz bench microbench demo test-clients test-vm soak clean
 
 build: ## the static binary, ./modelfs
 	CGO_ENABLED=0 $(GO) build -trimpath -o modelfs ./cmd/modelfs
@@ -41,8 +44,12 @@ test-clients: ## the test Hub, stores and engines, with other people's programs 
 	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 ./internal/hubtest ./source/hfcache
 	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 -run '^TestReal' ./integration
 
+test-vm: ## a real NFS share, and Linux 6.12 and 6.1 (Debian's), in virtual machines that scripts/vm.sh boots
+	./scripts/vm.sh trixie -test.v -test.timeout 20m -test.run '$(VM_TESTS)'
+	./scripts/vm.sh bookworm -test.v -test.timeout 20m -test.run '$(VM_TESTS)'
+
 soak: ## readers, killers and faults for SOAK
 	SOAK=$(SOAK) $(GO) test -tags soak -run Soak -timeout 0 -v ./integration
 
 clean:
-	rm -rf modelfs .bench $(CLIENTS)
+	rm -rf modelfs .bench .vm $(CLIENTS)
