@@ -8,7 +8,7 @@ LINT          := $(shell $(GO) env GOPATH)/bin/golangci-lint
 FUZZ_PACKAGES  = $(shell grep -rl '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u)
 
 # What package integration has for other kernels, and the main job on them.
-VM_TESTS       = ^Test(NFS|VM)|^Test(HubModelIsFetchedWhileRead|MissingNames|ModelGGUF|LocalThenSharedThenHub)$$
+VM_TESTS       = ^Test(NFS|VM)|^Test(HubModelIsFetchedWhileRead|MissingNames|ModelGGUF)$$
 
 .PHONY: build test race lint fuzz bench microbench demo test-clients test-vm soak clean
 
