@@ -23,7 +23,7 @@ const (
 	// nfsHard are the options of a mount that waits for its server for ever; the
 	// second retransmission is due after a minute, as by default.
 	nfsHard = "vers=4.2,hard,timeo=600,retrans=2"
-	// nfsSoft gives up after some six seconds.
+	// nfsSoft gives up, some 15 s after the server went.
 	nfsSoft = "vers=4.2,soft,timeo=10,retrans=1"
 )
 

@@ -160,12 +160,16 @@ func TestNFSComesBack(t *testing.T) {
 // is down, as one that hangs is.
 func TestNFSSoft(t *testing.T) {
 	nas := newNFS(t, nfsModels, nfsSoft)
-	d := start(t, "--hf-endpoint", "", "--shared", nas.dir)
+	d := start(t, "--hf-endpoint", "", "--shared", nas.dir, "--read-timeout", "20s")
 	alone := newProber(t, d.held(1))
 	nas.pull()
 	alone.start()
 	wantProbe(t, d.path("missing-now"), syscall.EHOSTUNREACH)
-	wantProbes(t, 0, syscall.EIO, alone.results(t))
+	got := alone.results(t)[0]
+	// Where modelfs reads, it may give up first, at its own timeout.
+	if got.Errno != syscall.EIO && (hasPassthrough(t) || got.Errno != syscall.ETIMEDOUT) {
+		t.Errorf("a read of the share: %v after %v", got.Errno, got.Took)
+	}
 	nas.heal()
 	d.picksUp()
 }
