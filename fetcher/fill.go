@@ -69,7 +69,7 @@ type fill struct {
 	refitted  time.Time // when it was last asked whether it fits
 	serial    bool      // no origin serves ranges: one stream from the start
 	retry     time.Time // when a completion that the disk did not allow is tried again
-	unkept    error     // why it did not
+	unkept    error     // why it did not; not nil until then
 	losses    int       // completions that a failed sync undid
 	rests     time.Time // until then it has no turn in the background for that
 	ticked    time.Time // last look at the speed

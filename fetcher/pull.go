@@ -108,7 +108,7 @@ func (l *fill) standing() (done, total int64, err error) {
 	case l.phase == completed || l.phase == verifying:
 	case l.phase == failed || now.Before(l.failUntil):
 		err = fmt.Errorf("fetch %s of %s: %w", l.file.Path, l.repo, l.fail)
-	case l.unkept != nil && now.Before(l.retry):
+	case now.Before(l.retry):
 		err = model.Errorf(model.NoSpace, "fetch %s of %s: all of it is here, but can't be kept: %w", l.file.Path, l.repo, l.unkept)
 	case l.storeOff(now) || !l.fits:
 		err = model.Errorf(model.NoSpace, "fetch %s of %s: the backing dir has no room for its %d bytes; make room or raise the cache's size",

@@ -190,7 +190,7 @@ func (s *Store) verified(key model.Key, size int64) *content {
 func (s *Store) linkKey(from string, key model.Key, ino uint64) error {
 	name := blobName(key)
 	err := s.root.Link(from, name)
-	if errors.Is(err, iofs.ErrNotExist) && s.makeLayout() == nil { // somebody made room with rm -rf
+	if s.remade(err) {
 		err = s.root.Link(from, name)
 	}
 	if !errors.Is(err, iofs.ErrExist) {

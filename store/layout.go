@@ -87,6 +87,12 @@ func (s *Store) makeLayout() error {
 	return nil
 }
 
+// remade reports whether err, of making a file, is that its directory is gone
+// (somebody made room with rm -rf), and the directories were made again.
+func (s *Store) remade(err error) bool {
+	return errors.Is(err, iofs.ErrNotExist) && s.makeLayout() == nil
+}
+
 // hide keeps others out of the backing dir: complete files are 0444. One that
 // can't be written must still open, for what it has.
 func (s *Store) hide() {

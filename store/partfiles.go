@@ -27,7 +27,7 @@ func (s *Store) openFiles(id PartID, base string, size int64) (*Part, error) {
 		s.log.Warn("a download starts over: what there is of it can't be used", "key", id.Key, "source", id.Source, "error", err)
 	}
 	p, err = s.createFiles(id, base, size)
-	if errors.Is(err, iofs.ErrNotExist) && s.makeLayout() == nil { // somebody made room with rm -rf
+	if s.remade(err) {
 		p, err = s.createFiles(id, base, size)
 	}
 	if err != nil {

@@ -95,8 +95,7 @@ func modelfsMounts(list []mountInfo) []string {
 // table has none.
 func mountOf(list []mountInfo, path string) (m mountInfo, ok bool) {
 	for _, c := range list {
-		below := c.Point == "/" || c.Point == path || strings.HasPrefix(path, c.Point+"/")
-		if below && len(c.Point) >= len(m.Point) {
+		if within(path, c.Point) && len(c.Point) >= len(m.Point) {
 			m, ok = c, true
 		}
 	}

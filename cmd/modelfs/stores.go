@@ -96,7 +96,7 @@ func (p *placed) skip(found []placed) {
 // own reports whether a store would be a modelfs mount: this one, which must
 // not read itself, or another.
 func own(s discover.Store, point string) bool {
-	return s.Remote == "fuse.modelfs" || point != "" && within(s.Dir, point)
+	return s.Remote == fsType || point != "" && within(s.Dir, point)
 }
 
 // sameDir compares by name, and where both are of this machine also by what

@@ -123,17 +123,17 @@ func (p *pulling) one(ctx context.Context, f *model.File) error {
 			began = done
 		}
 		if silent := p.silent.Load(); silent != nil && done == began {
-			cancel(*silent)
+			cancel(fmt.Errorf("%s of %s was not waited for: %w", f.Path, p.name, *silent))
 			return
 		}
 		p.note(done)
 		p.events <- control.Event{Path: f.Path, State: control.Filling, Done: done, Total: total}
 	})
-	if model.IsKind(err, model.Timeout) {
+	switch {
+	case model.IsKind(err, model.Timeout):
 		p.silent.CompareAndSwap(nil, &err)
-	}
-	if silent := p.silent.Load(); silent != nil && err != nil && errors.Is(context.Cause(ctx), *silent) {
-		return fmt.Errorf("%s of %s was not waited for: %w", f.Path, p.name, *silent)
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
 	return err
 }

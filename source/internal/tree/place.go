@@ -64,8 +64,10 @@ func (p *Place) Open(ctx context.Context) (*os.File, model.Stat, error) {
 func (p *Place) OpenPath(ctx context.Context) (*os.File, model.Stat, error) {
 	o, err := p.openBy(ctx, func() (opened, error) {
 		o, err := p.openBoth()
-		opened{file: o.file}.close()
-		o.file = nil
+		if err == nil {
+			o.file.Close()
+			o.file = nil
+		}
 		return o, err
 	})
 	return o.named, o.stat, err
