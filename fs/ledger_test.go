@@ -85,14 +85,21 @@ func TestLedgerOutlivesItsWriter(t *testing.T) {
 	})
 }
 
-// A full ledger makes room out of what is dead, and refuses when all live.
-func TestLedgerIsBounded(t *testing.T) {
+// newLedger is an empty one.
+func newLedger(t *testing.T) *ledger {
+	t.Helper()
 	f, err := newLedgerFile()
 	must(t, err)
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	l, _, err := openLedger(f)
 	must(t, err)
-	defer func() { must(t, l.close()) }()
+	t.Cleanup(func() { must(t, l.close()) })
+	return l
+}
+
+// A full ledger makes room out of what is dead, and refuses when all live.
+func TestLedgerIsBounded(t *testing.T) {
+	l := newLedger(t)
 	big := bytes.Repeat([]byte("x"), maxPayload-8)
 	for i := range uint64(5 * ledgerHalf / maxPayload) {
 		must(t, l.put(recordID{1, i % 10}, i, 0, big))
@@ -114,12 +121,7 @@ func TestLedgerIsBounded(t *testing.T) {
 // With more nodes than it can hold, a ledger costs no more: it must not copy
 // all that lives for each record that finds no room, nor for each that leaves.
 func TestAFullLedgerIsNotCopiedForEachRecord(t *testing.T) {
-	f, err := newLedgerFile()
-	must(t, err)
-	defer f.Close()
-	l, _, err := openLedger(f)
-	must(t, err)
-	defer func() { must(t, l.close()) }()
+	l := newLedger(t)
 	payload := make([]byte, 512)
 	next := uint64(1)
 	for ; l.put(recordID{1, next}, 1, 0, payload) == nil; next++ {

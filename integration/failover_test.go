@@ -173,11 +173,9 @@ func seesNewFile(t *testing.T, file, path string) {
 // starts another.
 func (d *daemon) killServer() {
 	d.t.Helper()
-	before := d.number("pid")
-	if err := syscall.Kill(int(before), syscall.SIGKILL); err != nil {
-		d.t.Fatal(err)
-	}
-	eventually(d.t, "another server serves", 20*time.Second, func() bool { return d.number("pid") != before })
+	before := d.server()
+	signalServer(unix.SIGKILL)(d)
+	eventually(d.t, "another server serves", 20*time.Second, func() bool { return d.server() != before })
 }
 
 // Where nothing shows that another source has the same content, a read waits

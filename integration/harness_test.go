@@ -22,9 +22,10 @@ import (
 )
 
 // binary is the modelfs that is tested, built once by TestMain, or the one that
-// the environment names: where there is no compiler (scripts/vm.sh).
+// binaryGiven names.
 var binary string
 
+// binaryGiven is set where there is no compiler (scripts/vm.sh).
 const binaryGiven = "MODELFS_IT_BINARY"
 
 func TestMain(m *testing.M) {

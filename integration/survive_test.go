@@ -167,8 +167,7 @@ func startSurvivor(t *testing.T, path string, want pattern, how string, prefix .
 // server is the process id of the daemon's server.
 func (d *daemon) server() int {
 	d.t.Helper()
-	pid, _ := field(d.control("status.json"), "pid").(float64)
-	return int(pid)
+	return int(d.number("pid"))
 }
 
 // survive loads a cold file by several readers while disturb is called ten
@@ -285,9 +284,7 @@ func TestAThousandDescriptorsSurvive(t *testing.T) {
 			open = append(open, held{f, want})
 		}
 	}
-	before := d.server()
-	signalServer(unix.SIGKILL)(d)
-	eventually(t, "another server", patient, func() bool { return d.server() != before })
+	d.killServer()
 	for i, h := range open {
 		off := int64(i) * 1000 % (h.want.size - 4096)
 		got := make([]byte, 4096)
@@ -386,9 +383,7 @@ func TestTimesSurviveAKill(t *testing.T) {
 	for _, name := range names {
 		before[name] = modTime(t, d.path(name))
 	}
-	pid := d.server()
-	signalServer(unix.SIGKILL)(d)
-	eventually(t, "another server", patient, func() bool { return d.server() != pid })
+	d.killServer()
 	for _, name := range names {
 		if now := modTime(t, d.path(name)); !now.Equal(before[name]) {
 			t.Errorf("%q is of %v after a kill, and was of %v", name, now, before[name])
@@ -424,8 +419,7 @@ func TestTheProbeIsStartedAgain(t *testing.T) {
 // probe is the process id of the one that watches the mount, or 0.
 func (d *daemon) probe() int {
 	for _, pid := range descendants(d.cmd.Process.Pid) {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if strings.HasPrefix(string(text), "modelfs\x00probe\x00") {
+		if strings.HasPrefix(commandLine(pid), "modelfs probe ") {
 			return pid
 		}
 	}
