@@ -217,7 +217,8 @@ func TestWhoHasTheSameContent(t *testing.T) {
 func TestAReadWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, h := &nas{data: content(100)}, &hub{}
-		f := New(Config{Names: h, Content: h, ReadTimeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
+		var said bytes.Buffer // the search that writes it has ended when a read gives up
+		f := New(Config{Names: h, Content: h, ReadTimeout: time.Minute, Log: slog.New(slog.NewTextHandler(&said, nil))})
 		defer f.Close()
 		v := shared(model.File{})
 		x := f.File(v, &v.Files[0], s.stat(), false, "")
@@ -236,6 +237,10 @@ func TestAReadWaits(t *testing.T) {
 		}
 		if n := h.asked.Load(); n > int32(time.Minute/searchAgain)+1 {
 			t.Errorf("%d searches in a minute", n)
+		}
+		synctest.Wait()
+		if n := strings.Count(said.String(), "level=WARN"); n != 1 {
+			t.Errorf("%d warnings of one outage:\n%s", n, said.String())
 		}
 		time.AfterFunc(30*time.Second, func() { s.state.Store(answers) })
 		<-time.After(failedFor)

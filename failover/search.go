@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -70,8 +71,21 @@ func (x *File) look(ctx context.Context, cause error) {
 	if why == nil {
 		why = errors.New("no other source has it")
 	}
-	log.Warn("a share does not answer, and nobody else is known to have the same content", "cause", cause, "others", why)
+	level := slog.LevelDebug // a search comes every few seconds as long as somebody reads
+	if x.alone(why.Error()) {
+		level = slog.LevelWarn
+	}
+	log.Log(ctx, level, "a share does not answer, and nobody else is known to have the same content", "cause", cause, "others", why)
 	x.f.note(x.view.Name, fmt.Sprintf("%s: reads wait for %s: %v", x.file.Path, x.view.Source, why))
+}
+
+// alone notes why a search found nobody, and reports whether that is news.
+func (x *File) alone(why string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	news := x.nobody != why
+	x.nobody = why
+	return news
 }
 
 func evidence(c candidate) string {

@@ -152,6 +152,9 @@ func TestAnInterruptedPullIsResumed(t *testing.T) {
 				t.Errorf("the interrupted pull exited with %d", code)
 			}
 			wantIn(t, "the interrupted pull", p.out.String(), "what was received is kept", "goes on from there")
+			if strings.Contains(p.out.String(), "context canceled") {
+				t.Errorf("the interrupted pull tells people of contexts: %s", p.out.String())
+			}
 			hub.SetConnRate(0, hubtest.AtCDN)
 			o.does(0, "pull", "org/m")
 			if sent := hub.BytesSent("org/m/m.gguf"); sent > want.size+32<<20 {

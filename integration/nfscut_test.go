@@ -23,10 +23,12 @@ const (
 	nfsBack = 2 * time.Minute
 )
 
-var nfsModels = map[string][]byte{
-	"org/big/model.safetensors": pattern{1, 16 << 20}.bytes(),
-	"org/big/config.json":       []byte("{}"),
-	"other/model.gguf":          []byte("weights"),
+func nfsModels() map[string][]byte {
+	return map[string][]byte{
+		"org/big/model.safetensors": pattern{1, 16 << 20}.bytes(),
+		"org/big/config.json":       []byte("{}"),
+		"other/model.gguf":          []byte("weights"),
+	}
 }
 
 // The server is cut off while files of it are read. Everything else goes on, what
@@ -41,7 +43,7 @@ func TestNFSIsCutOff(t *testing.T) {
 func checkCutOff(t *testing.T, io string) {
 	hub := hubtest.New(t)
 	oneFile(hub, "org/complete", pattern{3, 1 << 20})
-	nas := newNFS(t, nfsModels, nfsHard)
+	nas := newNFS(t, nfsModels(), nfsHard)
 	local := writeTree(t, map[string][]byte{"on-disk/model.gguf": pattern{2, 1 << 20}.bytes()})
 	flags := append(hubFlags(hub), "--local", local, "--shared", nas.dir, "--shared-io", io)
 	d := start(t, flags...)
@@ -135,7 +137,7 @@ func (d *daemon) picksUp() {
 func TestNFSComesBack(t *testing.T) {
 	for _, io := range []string{"passthrough", "daemon"} {
 		t.Run(io, func(t *testing.T) {
-			nas := newNFS(t, nfsModels, nfsHard)
+			nas := newNFS(t, nfsModels(), nfsHard)
 			d := start(t, "--hf-endpoint", "", "--shared", nas.dir, "--shared-io", io)
 			crowd := newProber(t, d.held(nfsCalls))
 			nas.pull()
@@ -159,7 +161,7 @@ func TestNFSComesBack(t *testing.T) {
 // A mount that gives up says so with an errno, which makes the share one that
 // is down, as one that hangs is.
 func TestNFSSoft(t *testing.T) {
-	nas := newNFS(t, nfsModels, nfsSoft)
+	nas := newNFS(t, nfsModels(), nfsSoft)
 	d := start(t, "--hf-endpoint", "", "--shared", nas.dir, "--read-timeout", "20s")
 	alone := newProber(t, d.held(1))
 	nas.pull()

@@ -101,9 +101,9 @@ func merged(all ...map[string]any) map[string]any {
 
 const commit = "0123456789abcdef0123456789abcdef01234567"
 
-// layouts are the stores of other tools, each with something partial and
-// something dangling beside what can be read.
-var layouts = []struct {
+// A layout is the store of another tool, with something partial and something
+// dangling beside what can be read.
+type layout struct {
 	name  string
 	env   string // that names the place; "" for one in the home directory
 	at    string // the place, in the home directory or below what env names
@@ -112,85 +112,91 @@ var layouts = []struct {
 	list  []string           // of the root or a namespace that has all of it
 	in    string
 	gone  []string // names that must not be there
-}{
-	{
-		name: "hfcache", env: "HF_HOME", at: "hub",
-		store: merged(snapshotOf("org/whole", commit, map[string]any{"config.json": "{}", "sub/model.safetensors": pattern{31, 3 << 20}}),
-			snapshotOf("org/half", commit, map[string]any{"config.json": "{}"}),
-			map[string]any{
-				"models--org--half/blobs/" + sha256Of([]byte("rest")) + ".incomplete":      "re",
-				"models--org--half/snapshots/" + commit + "/model.safetensors":             link("../../blobs/" + sha256Of([]byte("rest"))),
-				"models--org--whole/snapshots/" + commit + "/gone.safetensors":             link("../../blobs/" + sha256Of([]byte("gone"))),
-				"models--org--whole/blobs/" + sha256Of([]byte("x")) + ".0123.incomplete":   "x",
-				"models--org--whole/.no_exist/" + commit + "/model.safetensors.index.json": "",
-			}),
-		want: map[string]pattern{"org/whole/sub/model.safetensors": {31, 3 << 20}},
-		in:   "org", list: []string{"whole"},
-		gone: []string{"org/whole/gone.safetensors", "org/half/model.safetensors"},
-	},
-	{
-		name: "ollama", env: "OLLAMA_MODELS",
-		store: merged(ollamaModel("registry.ollama.ai/library/llama3.2/1b", pattern{32, 2 << 20}, "{{ .Prompt }}"),
-			ollamaModel("hf.co/org/repo-GGUF/Q4_K_M", pattern{33, 1 << 20}, "{{ .System }}"),
-			map[string]any{
-				"blobs/sha256-" + sha256Of([]byte("pulling")) + "-partial": "pull",
-				"manifests/registry.ollama.ai/library/pulling/latest": `{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:` +
-					sha256Of([]byte("pulling")) + `","size":7}]}`,
-			}),
-		want: map[string]pattern{"llama3.2:1b/model.gguf": {32, 2 << 20}, "org/repo-GGUF:Q4_K_M/model.gguf": {33, 1 << 20}},
-		list: []string{"llama3.2:1b", "org"},
-		gone: []string{"pulling/model.gguf", "nobody"},
-	},
-	{
-		name: "lmstudio", at: ".lmstudio/models",
-		store: map[string]any{"pub/m-GGUF/m-Q4_K_M.gguf": pattern{34, 1 << 20}, "pub/m-GGUF/next.gguf.part": "half", "pub/m-GGUF/gone.gguf": link("nothing.gguf")},
-		want:  map[string]pattern{"pub/m-GGUF/m-Q4_K_M.gguf": {34, 1 << 20}, "pub/m-GGUF:Q4_K_M/model.gguf": {34, 1 << 20}},
-		in:    "pub", list: []string{"m-GGUF"},
-		gone: []string{"pub/m-GGUF/next.gguf.part", "pub/m-GGUF/gone.gguf"},
-	},
-	{
-		name: "modelscope", env: "MODELSCOPE_CACHE",
-		store: map[string]any{
-			"models/Qwen--Qwen3/snapshots/master/model.safetensors":             pattern{35, 1 << 20},
-			"models/Qwen--Qwen3/snapshots/master/config.json":                   "{}",
-			"models/Qwen--Qwen3/snapshots/master/model2.safetensors.incomplete": "half",
-			"models/._____temp/Qwen/Half/model.gguf":                            "half",
+}
+
+// layouts is a function because every process that reads or probes is this
+// binary again, and hashing all this takes a while with the race detector.
+func layouts() []layout {
+	return []layout{
+		{
+			name: "hfcache", env: "HF_HOME", at: "hub",
+			store: merged(snapshotOf("org/whole", commit, map[string]any{"config.json": "{}", "sub/model.safetensors": pattern{31, 3 << 20}}),
+				snapshotOf("org/half", commit, map[string]any{"config.json": "{}"}),
+				map[string]any{
+					"models--org--half/blobs/" + sha256Of([]byte("rest")) + ".incomplete":      "re",
+					"models--org--half/snapshots/" + commit + "/model.safetensors":             link("../../blobs/" + sha256Of([]byte("rest"))),
+					"models--org--whole/snapshots/" + commit + "/gone.safetensors":             link("../../blobs/" + sha256Of([]byte("gone"))),
+					"models--org--whole/blobs/" + sha256Of([]byte("x")) + ".0123.incomplete":   "x",
+					"models--org--whole/.no_exist/" + commit + "/model.safetensors.index.json": "",
+				}),
+			want: map[string]pattern{"org/whole/sub/model.safetensors": {31, 3 << 20}},
+			in:   "org", list: []string{"whole"},
+			gone: []string{"org/whole/gone.safetensors", "org/half/model.safetensors"},
 		},
-		want: map[string]pattern{"Qwen/Qwen3/model.safetensors": {35, 1 << 20}},
-		in:   "Qwen", list: []string{"Qwen3"},
-		gone: []string{"Qwen/Qwen3/model2.safetensors.incomplete", "Qwen/Half"},
-	},
-	{
-		name: "llamacpp", env: "LLAMA_CACHE",
-		store: map[string]any{
-			"org_repo-GGUF_m-Q4_K_M.gguf":          pattern{36, 1 << 20},
-			"org_repo-GGUF_m-Q4_K_M.gguf.json":     `{"etag":"x","url":"https://huggingface.co/org/repo-GGUF/resolve/main/m-Q4_K_M.gguf"}`,
-			"other_GGUF_u.gguf.downloadInProgress": "half",
-			"gone_GGUF_g.gguf":                     link("nothing"),
+		{
+			name: "ollama", env: "OLLAMA_MODELS",
+			store: merged(ollamaModel("registry.ollama.ai/library/llama3.2/1b", pattern{32, 2 << 20}, "{{ .Prompt }}"),
+				ollamaModel("hf.co/org/repo-GGUF/Q4_K_M", pattern{33, 1 << 20}, "{{ .System }}"),
+				map[string]any{
+					"blobs/sha256-" + sha256Of([]byte("pulling")) + "-partial": "pull",
+					"manifests/registry.ollama.ai/library/pulling/latest": `{"schemaVersion":2,"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:` +
+						sha256Of([]byte("pulling")) + `","size":7}]}`,
+				}),
+			want: map[string]pattern{"llama3.2:1b/model.gguf": {32, 2 << 20}, "org/repo-GGUF:Q4_K_M/model.gguf": {33, 1 << 20}},
+			list: []string{"llama3.2:1b", "org"},
+			gone: []string{"pulling/model.gguf", "nobody"},
 		},
-		want: map[string]pattern{"org/repo-GGUF/m-Q4_K_M.gguf": {36, 1 << 20}},
-		in:   "org", list: []string{"repo-GGUF"},
-		gone: []string{"other", "gone_GGUF_g.gguf/x"},
-	},
-	{
-		name: "docker", env: "MODELS_PATH",
-		store: dockerModel("ai/smollm2:360M", pattern{37, 1 << 20}),
-		want:  map[string]pattern{"ai/smollm2:360M/model.gguf": {37, 1 << 20}},
-		in:    "ai", list: []string{"smollm2:360M"},
-		gone: []string{"ai/pulling"},
-	},
-	{
-		name: "node", env: "XLLM_MODELS_DIR",
-		store: map[string]any{
-			".etag_cache.json":            "{}",
-			"gpt-oss-20b/model.gguf":      pattern{38, 1 << 20},
-			"gpt-oss-20b/model.gguf.lock": "",
-			"partial/model.gguf.partial":  "half",
+		{
+			name: "lmstudio", at: ".lmstudio/models",
+			store: map[string]any{"pub/m-GGUF/m-Q4_K_M.gguf": pattern{34, 1 << 20}, "pub/m-GGUF/next.gguf.part": "half", "pub/m-GGUF/gone.gguf": link("nothing.gguf")},
+			want:  map[string]pattern{"pub/m-GGUF/m-Q4_K_M.gguf": {34, 1 << 20}, "pub/m-GGUF:Q4_K_M/model.gguf": {34, 1 << 20}},
+			in:    "pub", list: []string{"m-GGUF"},
+			gone: []string{"pub/m-GGUF/next.gguf.part", "pub/m-GGUF/gone.gguf"},
 		},
-		want: map[string]pattern{"gpt-oss-20b/model.gguf": {38, 1 << 20}},
-		list: []string{"gpt-oss-20b"},
-		gone: []string{"partial/model.gguf"},
-	},
+		{
+			name: "modelscope", env: "MODELSCOPE_CACHE",
+			store: map[string]any{
+				"models/Qwen--Qwen3/snapshots/master/model.safetensors":             pattern{35, 1 << 20},
+				"models/Qwen--Qwen3/snapshots/master/config.json":                   "{}",
+				"models/Qwen--Qwen3/snapshots/master/model2.safetensors.incomplete": "half",
+				"models/._____temp/Qwen/Half/model.gguf":                            "half",
+			},
+			want: map[string]pattern{"Qwen/Qwen3/model.safetensors": {35, 1 << 20}},
+			in:   "Qwen", list: []string{"Qwen3"},
+			gone: []string{"Qwen/Qwen3/model2.safetensors.incomplete", "Qwen/Half"},
+		},
+		{
+			name: "llamacpp", env: "LLAMA_CACHE",
+			store: map[string]any{
+				"org_repo-GGUF_m-Q4_K_M.gguf":          pattern{36, 1 << 20},
+				"org_repo-GGUF_m-Q4_K_M.gguf.json":     `{"etag":"x","url":"https://huggingface.co/org/repo-GGUF/resolve/main/m-Q4_K_M.gguf"}`,
+				"other_GGUF_u.gguf.downloadInProgress": "half",
+				"gone_GGUF_g.gguf":                     link("nothing"),
+			},
+			want: map[string]pattern{"org/repo-GGUF/m-Q4_K_M.gguf": {36, 1 << 20}},
+			in:   "org", list: []string{"repo-GGUF"},
+			gone: []string{"other", "gone_GGUF_g.gguf/x"},
+		},
+		{
+			name: "docker", env: "MODELS_PATH",
+			store: dockerModel("ai/smollm2:360M", pattern{37, 1 << 20}),
+			want:  map[string]pattern{"ai/smollm2:360M/model.gguf": {37, 1 << 20}},
+			in:    "ai", list: []string{"smollm2:360M"},
+			gone: []string{"ai/pulling"},
+		},
+		{
+			name: "node", env: "XLLM_MODELS_DIR",
+			store: map[string]any{
+				".etag_cache.json":            "{}",
+				"gpt-oss-20b/model.gguf":      pattern{38, 1 << 20},
+				"gpt-oss-20b/model.gguf.lock": "",
+				"partial/model.gguf.partial":  "half",
+			},
+			want: map[string]pattern{"gpt-oss-20b/model.gguf": {38, 1 << 20}},
+			list: []string{"gpt-oss-20b"},
+			gone: []string{"partial/model.gguf"},
+		},
+	}
 }
 
 // discovering are the settings of a daemon that looks for stores, in a home of
@@ -203,7 +209,7 @@ func discovering(t testing.TB, home string, env ...string) []string {
 // Every layout is found by itself at its place, and recognised when its
 // directory is named; what is in it is read in place.
 func TestStoresOfOtherTools(t *testing.T) {
-	for _, l := range layouts {
+	for _, l := range layouts() {
 		t.Run(l.name, func(t *testing.T) {
 			home := tempDir(t, "home")
 			dir := filepath.Join(home, l.at)

@@ -113,7 +113,7 @@ func (p *puller) pull(ctx context.Context, name string) error {
 	}
 	switch {
 	case model.IsKind(err, model.Interrupted):
-		return fmt.Errorf("%s: stopped; what was received is kept, and the next pull or reader goes on from there: %w", name, err)
+		return model.Errorf(model.Interrupted, "%s: stopped; what was received is kept, and the next pull or reader goes on from there", name)
 	case err != nil:
 		return fmt.Errorf("pulling %s: %w (modelfs explain %s says more)", name, err, name)
 	}

@@ -30,7 +30,8 @@ const (
 type watchdog struct {
 	command []string
 	log     *slog.Logger
-	cmd     *exec.Cmd // nil before start; belongs to the supervisor's loop
+	cmd     *exec.Cmd // nil before start, or if that failed; belongs to the supervisor's loop
+	warned  bool      // that it could not be started; belongs to the same
 
 	mu    sync.Mutex // guards what follows
 	last  time.Time  // the last answer, or when the probe was started
@@ -53,12 +54,14 @@ func (w *watchdog) start() {
 		err = cmd.Start()
 	}
 	if err != nil {
-		w.log.Warn("a server that hangs will not be noticed: the probe could not be started", "cause", err)
-		w.note(time.Time{}) // one warning is enough
-		w.cmd = nil
+		if !w.warned {
+			w.log.Warn("a server that hangs is not noticed while the probe can't be started; it is tried again", "cause", err)
+		}
+		w.cmd, w.warned = nil, true
+		w.note(time.Now())
 		return
 	}
-	w.cmd = cmd
+	w.cmd, w.warned = cmd, false
 	w.note(time.Time{})
 	go w.read(cmd, out)
 }

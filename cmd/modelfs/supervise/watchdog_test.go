@@ -1,9 +1,12 @@
 package supervise
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -36,5 +39,31 @@ func TestOnlyAProbeThatRunsSpeaksAgainstAServer(t *testing.T) {
 		if (why != "") != tc.stuck {
 			t.Errorf("%s: stuck says %q", tc.name, why)
 		}
+	}
+}
+
+// A probe that can't be started is tried again, and that is said once.
+func TestAProbeThatCannotBeStartedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	w := newWatchdog([]string{filepath.Join(t.TempDir(), "nothing")}, slog.New(slog.NewTextHandler(&said, nil)))
+	w.start()
+	for range 3 {
+		if w.cmd != nil || w.ended.IsZero() {
+			t.Fatalf("it counts as running: %+v", w)
+		}
+		before := time.Now().Add(-2 * probeEvery)
+		w.ended = before
+		if w.restart(); w.ended.Equal(before) {
+			t.Fatal("it was not tried again")
+		}
+	}
+	if n := strings.Count(said.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, said.String())
+	}
+	w.command = []string{"/bin/true"}
+	w.ended = time.Now().Add(-2 * probeEvery)
+	if w.restart(); w.cmd == nil {
+		t.Error("it was not started once it could be")
 	}
 }
