@@ -13,6 +13,7 @@ import (
 // Everything that engines do with a file they may not have ends with EACCES
 // at open or before, and never with a signal.
 func TestGatedWithoutAccess(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		env  []string
@@ -49,6 +50,7 @@ func wantDenied(t testing.TB, path string) {
 }
 
 func TestARouterThatHasAGatedModelIsAsked(t *testing.T) {
+	t.Parallel()
 	for name, env := range map[string][]string{"anonymous": nil, "with a token that has no access": {"HF_TOKEN=hf_stranger"}} {
 		t.Run(name, func(t *testing.T) {
 			hub, router := hubtest.New(t), oldRouter(t)
@@ -69,6 +71,7 @@ func TestARouterThatHasAGatedModelIsAsked(t *testing.T) {
 // A router that points at a file that the Hub refuses and at one that it does
 // not: both are listed, and only the first one can't be opened.
 func TestARouterThatPointsAtAGatedFile(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	router := hubtest.NewRouter(t, hubtest.RouterConfig{Gen: hubtest.NewGen, Open: true})
 	gated := hubRepo("org/gated", pattern{1, 70_000})
@@ -106,6 +109,7 @@ func TestGatedWithAccess(t *testing.T) {
 
 // Private and missing look the same to a stranger: 401 without a code.
 func TestAnonymous401IsAbsent(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	hub.AddRepo(hubRepo("org/m", pattern{1, 70_000}))
 	private := hubRepo("org/private", pattern{2, 70_000})
@@ -126,6 +130,7 @@ func TestAnonymous401IsAbsent(t *testing.T) {
 
 // Access that ends between the listing and the first open is noticed at open.
 func TestAccessThatEndsIsNoticedAtOpen(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	hub.AddRepo(hubRepo("org/m", pattern{1, 70_000}))
 	d := start(t, hubFlags(hub)...)

@@ -36,6 +36,7 @@ var aliasCases = []struct {
 }
 
 func TestModelGGUF(t *testing.T) {
+	t.Parallel()
 	for _, c := range aliasCases {
 		t.Run(c.name, func(t *testing.T) {
 			hub := hubtest.New(t)

@@ -38,6 +38,7 @@ const (
 
 // The directory shows what the backend can use; everything opens by name.
 func TestDirectoryForABackend(t *testing.T) {
+	t.Parallel()
 	files := mixedFiles()
 	for backend, want := range map[string]string{
 		"cuda":     forAll + ggufs + tensors + onnx + " model.cuda.bin model.gguf",
@@ -239,6 +240,7 @@ exec "$0" "$@"' %s "$@"
 // What sysfs shows is the host's hardware; without a device node that opens
 // this is a machine without a GPU.
 func TestContainerWithoutItsGPU(t *testing.T) {
+	t.Parallel()
 	wrapped := filepath.Join(tempDir(t, "bin"), "modelfs")
 	if err := os.WriteFile(wrapped, fmt.Appendf(nil, inContainer, binary), 0o755); err != nil {
 		t.Fatal(err)

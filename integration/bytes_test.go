@@ -23,6 +23,7 @@ func (d *daemon) wantReads(want int64) {
 }
 
 func TestSharedTreeIsReadInPlace(t *testing.T) {
+	t.Parallel()
 	tree := make(map[string][]byte)
 	tree["org/m/model.safetensors"] = []byte("weights")
 	for _, size := range sizes {
@@ -39,6 +40,7 @@ func TestSharedTreeIsReadInPlace(t *testing.T) {
 }
 
 func TestBigLocalAndSharedFiles(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"--local", "--shared"} {
 		tree := tempDir(t, "tree")
 		writeSparse(t, filepath.Join(tree, "big/model.gguf"), pattern{islands, big})
@@ -68,6 +70,7 @@ func writeSparse(t testing.TB, path string, p pattern) {
 }
 
 func TestBigHubFile(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	content := pattern{islands, big}.content()
 	h := sha256.New()
@@ -100,6 +103,7 @@ func routerFlags(r *hubtest.Router, hub *hubtest.Hub) []string {
 // Manifests of new routers have URLs and no sizes: a URL in the Hub's
 // repository takes its size from there.
 func TestRouterWithHubURLs(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	var files []hubtest.File
 	var artifacts []hubtest.RouterFile
@@ -131,6 +135,7 @@ func TestRouterWithHubURLs(t *testing.T) {
 // Old routers have copies of their own. The route for files states no length
 // and the one for blobs does; neither knows ranges.
 func TestRouterProxy(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	router := hubtest.NewRouter(t, hubtest.RouterConfig{Gen: hubtest.OldGen, Open: true})
 	set := hubtest.RouterModel{Name: "set"}

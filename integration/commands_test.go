@@ -69,6 +69,7 @@ func wantIn(t testing.TB, what, text string, parts ...string) {
 // With a daemon or without, pull fetches what the name stands for, once, and
 // what it fetched is read without the Hub.
 func TestPullFetchesWhatTheNameStandsFor(t *testing.T) {
+	t.Parallel()
 	for _, through := range []string{"a daemon", "nobody"} {
 		t.Run(through, func(t *testing.T) {
 			hub := hubtest.New(t)
@@ -105,6 +106,7 @@ func TestPullFetchesWhatTheNameStandsFor(t *testing.T) {
 }
 
 func TestPullsAndReadersShareOneDownload(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	want := pattern{3, 64 << 20}
 	oneFile(hub, "org/m", want)
@@ -129,6 +131,7 @@ func TestPullsAndReadersShareOneDownload(t *testing.T) {
 // Ctrl-C ends the command at once, through a daemon or not, and what was
 // received is not fetched again.
 func TestAnInterruptedPullIsResumed(t *testing.T) {
+	t.Parallel()
 	for _, through := range []string{"a daemon", "nobody"} {
 		t.Run(through, func(t *testing.T) {
 			hub := hubtest.New(t)
@@ -166,6 +169,7 @@ func TestAnInterruptedPullIsResumed(t *testing.T) {
 
 // On a terminal there is a bar, with speed and time left, and a line at the end.
 func TestATerminalShowsBars(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	oneFile(hub, "org/m", pattern{11, 80 << 20})
 	hub.SetConnRate(8<<20, hubtest.AtCDN)
@@ -197,6 +201,7 @@ func TestPullSaysWhyItFailed(t *testing.T) {
 
 // A name keeps its commit until --update; who has the old file open keeps it.
 func TestPullUpdateFetchesWhatChanged(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	before, after, same := pattern{5, 2 << 20}, pattern{6, 3 << 20}, pattern{7, 4 << 20}
 	files := func(p pattern) []hubtest.File {
@@ -223,6 +228,7 @@ func TestPullUpdateFetchesWhatChanged(t *testing.T) {
 }
 
 func TestPinnedAndOpenFilesAreNotRemoved(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	q4, q8 := pattern{8, 2 << 20}, pattern{9, 1 << 20}
 	quantsRepo(hub, "org/m", q4, q8)

@@ -141,11 +141,11 @@ func TestInAContainer(t *testing.T) {
 }
 
 // engineScript writes the engine's script: readers of two models, one after
-// the other, with a copy of this binary that anybody may run.
+// the other, with a copy of the helper that anybody may run.
 func engineScript(t testing.TB, dir, mount string, cold pattern) string {
 	t.Helper()
 	self := filepath.Join(dir, "reader")
-	copyFile(t, self, os.Args[0])
+	copyFile(t, self, helper)
 	text := "#!/bin/sh\nset -e\n"
 	for path, want := range map[string]pattern{
 		mount + "/here/model.gguf":         {1, 1 << 20},

@@ -132,6 +132,7 @@ func wantHalfOfTheQuota(t testing.TB, hub *hubtest.Hub) {
 
 // What one model of the Hub costs, by each kind of name.
 func TestWhatAHubModelCosts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, id string
 		renamed  []string
@@ -210,6 +211,7 @@ func pushed(t *testing.T) (hub *hubtest.Hub, d *daemon, first string) {
 // A push in the middle of a model changes nothing of it: its files are those
 // of the commit that was looked up.
 func TestMainIsPinnedToItsCommit(t *testing.T) {
+	t.Parallel()
 	hub, d, first := pushed(t)
 	checkReads(t, d.path("org/m/model-00002-of-00002.safetensors"), pattern{2, 60_000})
 	checkReads(t, d.path("org/m@"+first+"/model-00002-of-00002.safetensors"), pattern{2, 60_000})
@@ -217,6 +219,7 @@ func TestMainIsPinnedToItsCommit(t *testing.T) {
 }
 
 func TestTheCommitOutlivesARestart(t *testing.T) {
+	t.Parallel()
 	hub, d, _ := pushed(t)
 	d.stop()
 	again := startOn(t, d.mount, d.cache, hubFlags(hub)...)

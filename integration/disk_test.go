@@ -70,6 +70,7 @@ func brittleDisk(t testing.TB, size int64) (dir string, fail func()) {
 // A disk that is full in the middle of a download evicts what nobody uses, and
 // goes on; with nothing to evict the bytes only pass through.
 func TestTheDiskIsFull(t *testing.T) {
+	t.Parallel()
 	for name, pinned := range map[string]bool{"with something to evict": false, "with nothing to evict": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

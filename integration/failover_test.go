@@ -96,6 +96,7 @@ const weightsFile = "model.safetensors"
 // read is the same there. The reader sees bytes. When the share is back, what
 // is opened then is read from it again.
 func TestAReadMovesInTheMiddleOfAFile(t *testing.T) {
+	t.Parallel()
 	want := pattern{21, 8 << 20}
 	for _, c := range []struct {
 		name   string
@@ -112,7 +113,7 @@ func TestAReadMovesInTheMiddleOfAFile(t *testing.T) {
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel() // most of it is waiting
+			t.Parallel()
 			hub := hubtest.New(t)
 			hub.AddRepo(hubtest.Repo{ID: "org/m", Files: []hubtest.File{{Path: weightsFile, Content: want.content(), LFS: true}}})
 			tree := c.tree(t)
@@ -181,6 +182,7 @@ func (d *daemon) killServer() {
 // Where nothing shows that another source has the same content, a read waits
 // for the share: until that is back, or until the read timeout.
 func TestAReadThatMayNotMoveWaits(t *testing.T) {
+	t.Parallel()
 	want := pattern{23, 4 << 20}
 	other := func(change int) []byte {
 		b := want.bytes()

@@ -243,6 +243,7 @@ func (o *ordeal) left() []string {
 // Each fault of the origin ends in right bytes or a clear error, for every
 // kind of reader, and once it is over the file is whole and nothing is left.
 func TestFaultsOfTheOrigin(t *testing.T) {
+	t.Parallel()
 	short := []string{"--read-timeout", "3s"}
 	always, first := hubtest.Always(), hubtest.First(3)
 	for name, c := range map[string]struct {
@@ -279,7 +280,7 @@ func TestFaultsOfTheOrigin(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of it is waiting
+			t.Parallel()
 			o := newOrdeal(t, c.flags...)
 			if name == "gone and back" { // the only one that begins in the middle
 				readers := o.readers()

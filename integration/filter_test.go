@@ -67,6 +67,7 @@ func words(s string) []string {
 // For each backend the directory shows what it can use, a pull fetches that and
 // nothing else, and the rest opens by name.
 func TestFetchedForABackend(t *testing.T) {
+	t.Parallel()
 	for backend, want := range map[string]string{
 		"cuda": texts + ggufSet + tensorSet + onnxSet, "rocm": texts + ggufSet + tensorSet + onnxSet,
 		"metal": texts + ggufSet + tensorSet + onnxSet + metalSet, "vulkan": texts + ggufSet,
@@ -103,6 +104,7 @@ func TestFetchedForABackend(t *testing.T) {
 // Who reads one part of a set has the others fetched, if they are listed, and
 // nothing of what is not. A hidden part that is opened by name is fetched alone.
 func TestSiblingsForABackend(t *testing.T) {
+	t.Parallel()
 	for backend, want := range map[string]string{"cuda": tensorSet, "vulkan": " model-00001-of-00002.safetensors"} {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
@@ -136,6 +138,7 @@ func configured(id, config string, library string) hubtest.Repo {
 // Models of the Hub are judged by what it has read of their configs, from one
 // start to the next without being asked for again; what is pinned is listed.
 func TestRemoteModelsByTheirConfig(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	for _, repo := range []hubtest.Repo{configured("org/a", "awq", ""), configured("org/b", "", ""), configured("org/c", "gptq", ""), configured("org/d", "", "mlx")} {
 		hub.AddRepo(repo)
@@ -180,6 +183,7 @@ func TestRemoteModelsByTheirConfig(t *testing.T) {
 
 // A tree's model is judged by the config that lies in it.
 func TestLocalModelsByTheirConfig(t *testing.T) {
+	t.Parallel()
 	awq, mlx := []byte(`{"quantization_config":{"quant_method":"awq","bits":4}}`), []byte(`{"quantization":{"group_size":64,"bits":4}}`)
 	tree := writeTree(t, map[string][]byte{
 		"a/config.json": awq, "a/model.safetensors": []byte("x"), "b/config.json": mlx, "b/model.safetensors": []byte("x"),
@@ -200,6 +204,7 @@ func TestLocalModelsByTheirConfig(t *testing.T) {
 // An operator's table of what runs where counts instead of the built-in one;
 // a faulty one ends modelfs with 2, and the message says where it is wrong.
 func TestBackendRules(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t, "rules")
 	rules, settings := filepath.Join(dir, "rules.json"), filepath.Join(dir, "config.yaml")
 	write := func(file, text string) {
@@ -237,6 +242,7 @@ func TestBackendRules(t *testing.T) {
 // A router that hangs costs a listing the lookup deadline at most, and not at
 // all where it was listed before: that stands until it answers again.
 func TestListingWithARouterThatHangs(t *testing.T) {
+	t.Parallel()
 	router := oldRouter(t)
 	for i := range 3 {
 		router.SetModel(routerModel(fmt.Sprintf("r%d", i), pattern{2, 70_000}))

@@ -13,6 +13,7 @@ import (
 // A file of a share is replaced, or written over, while it is open; with
 // passthrough below and, on a stacked filesystem, without.
 func TestAShareThatChangesIsSeenByTheNextOpen(t *testing.T) {
+	t.Parallel()
 	for name, behind := range map[string]bool{"on a disk": false, "on another FUSE": true} {
 		t.Run(name, func(t *testing.T) {
 			tree := writeTree(t, map[string][]byte{"org/m/config.json": []byte("{}"), "org/m/model.safetensors": pattern{1, 300_000}.bytes()})
@@ -58,6 +59,7 @@ func openFile(t testing.TB, path string) *os.File {
 // Many replacements in a row: no open may ever see a mixture, or the one
 // before the last.
 func TestEveryReplacementIsSeen(t *testing.T) {
+	t.Parallel()
 	tree := writeTree(t, map[string][]byte{"m/config.json": []byte("{}"), "m/model.safetensors": []byte("version 000")})
 	d := start(t, "--hf-endpoint", "", "--shared", tree)
 	file := filepath.Join(tree, "m/model.safetensors")
@@ -74,6 +76,7 @@ func TestEveryReplacementIsSeen(t *testing.T) {
 }
 
 func TestAModelThatIsCopiedInOrRemovedIsSeen(t *testing.T) {
+	t.Parallel()
 	tree := tempDir(t, "tree")
 	d := start(t, "--hf-endpoint", "", "--shared", tree)
 	wantProbe(t, d.path("m"), unix.ENOENT)

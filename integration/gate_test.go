@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gateJob is the environment variable that makes this binary a share: it
+// gateJob is the environment variable that makes the helper a share: it
 // shows the directory "from" at the directory "at", both separated by a line
 // break.
 const gateJob = "MODELFS_IT_GATE"
@@ -34,7 +34,7 @@ type share struct {
 // started later: cleanup ends the daemon first, whatever the share does then.
 func newShare(t testing.TB, from string) *share {
 	t.Helper()
-	s := &share{dir: tempDir(t, "share"), t: t, cmd: exec.Command(os.Args[0])}
+	s := &share{dir: tempDir(t, "share"), t: t, cmd: exec.Command(helper)}
 	s.cmd.Env = append(os.Environ(), gateJob+"="+from+"\n"+s.dir)
 	s.cmd.Stderr = os.Stderr
 	in, err := s.cmd.StdinPipe()

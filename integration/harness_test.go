@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -25,11 +26,15 @@ import (
 // binaryGiven names.
 var binary string
 
+// helper is these tests' binary for the processes that tests need besides the
+// daemon, readers above all: this one, or one without the race detector, with
+// which every byte that they compare costs ten times as much.
+var helper = os.Args[0]
+
 // binaryGiven is set where there is no compiler (scripts/vm.sh).
 const binaryGiven = "MODELFS_IT_BINARY"
 
 func TestMain(m *testing.M) {
-	// The processes that tests need besides the daemon are this binary again.
 	for name, run := range map[string]func(string) int{readerJob: runReader, probeJobs: runProber, gateJob: runGate, survivorJob: runSurvivor} {
 		if text := os.Getenv(name); text != "" {
 			os.Exit(run(text))
@@ -46,19 +51,18 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the temporary directory
 	if binary = os.Getenv(binaryGiven); binary == "" {
-		binary = filepath.Join(dir, "modelfs")
-		args := append([]string{"build", "-o", binary}, buildFlags...)
-		if out, err := exec.Command("go", append(args, "modelfs/cmd/modelfs")...).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "building modelfs: %v\n%s", err, out)
+		if err := build(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
-	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "these tests need /dev/fuse and root: %v\n", err)
 		return 1
-	} else {
-		f.Close()
 	}
+	f.Close()
+	waitTogether()
 	code := m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -69,6 +73,35 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	return code
+}
+
+// build makes the binaries in dir.
+func build(dir string) error {
+	binary = filepath.Join(dir, "modelfs")
+	builds := [][]string{append(append([]string{"build"}, buildFlags...), "-o", binary, "modelfs/cmd/modelfs")}
+	if racing {
+		helper = filepath.Join(dir, "helper")
+		builds = append(builds, []string{"test", "-c", "-o", helper, "modelfs/integration"})
+	}
+	for _, args := range builds {
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// waitTogether lets more of the tests that are marked as parallel run at once
+// than there are processors, unless the person who runs them has said how many:
+// they are those that mostly wait, for outages to end. What competes for the
+// processors, or counts milliseconds, is not marked.
+func waitTogether() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", "6") // a number is one
+	}
 }
 
 func modelfsMounts() []string {

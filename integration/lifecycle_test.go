@@ -19,6 +19,7 @@ import (
 const soon = 2*time.Second + 2*raceAllowance
 
 func TestTheBackingDirHasOneOwner(t *testing.T) {
+	t.Parallel()
 	d := start(t, "--hf-endpoint", "")
 	other, err := launch(t, tempDir(t, "mnt"), d.cache, "--hf-endpoint", "")
 	if err == nil {
@@ -66,6 +67,7 @@ func hanging(t *testing.T) (*daemon, pattern, *hubtest.Fault) {
 }
 
 func TestReadersThatAreStoppedLeaveNothing(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		for _, way := range waitWays {
 			t.Run(sig.String()+" in "+way, func(t *testing.T) {
@@ -164,6 +166,7 @@ func TestUnmountWhileReadersWait(t *testing.T) {
 
 // The demo runs in a network namespace where nothing but loopback is.
 func TestDemoNeedsNoNetwork(t *testing.T) {
+	t.Parallel()
 	tmp := tempDir(t, "demo")
 	cmd := command("unshare", "-n", "sh", "-c", `ip link set lo up && exec "$0" demo`, binary)
 	cmd.Env = append(cleanEnv(t), "TMPDIR="+tmp)

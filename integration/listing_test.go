@@ -87,6 +87,7 @@ func TestStatAndListingsOfAColdModel(t *testing.T) {
 
 // Tools that copy a cold model get all of it, and know that it is no hole.
 func TestToolsThatCopyAColdModel(t *testing.T) {
+	t.Parallel()
 	for name, copying := range map[string]func(t *testing.T, model, to string){
 		"cp -r": func(t *testing.T, model, to string) { tool(t, "cp", "-r", model, to) },
 		"rsync": func(t *testing.T, model, to string) { tool(t, "rsync", "-a", model+"/", to) },
@@ -117,6 +118,7 @@ func TestToolsThatCopyAColdModel(t *testing.T) {
 }
 
 func TestSha256sumOfAColdModel(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	repo, files := manyRepo("org/m")
 	hub.AddRepo(repo)
@@ -135,6 +137,7 @@ func TestSha256sumOfAColdModel(t *testing.T) {
 // Walking the whole mount with 200 models of a router, half of which it only
 // points at: nothing is downloaded, and the router's list is asked for once.
 func TestWalkingTheWholeMount(t *testing.T) {
+	t.Parallel()
 	for gen, name := range map[hubtest.Generation]string{hubtest.OldGen: "old", hubtest.NewGen: "new"} {
 		t.Run(name, func(t *testing.T) {
 			hub := hubtest.New(t)

@@ -22,6 +22,7 @@ func hubFlags(h *hubtest.Hub) []string {
 var sizes = []int64{0, 1, 4095, 4096, 4097, 1<<20 - 1, 1 << 20, 1<<20 + 1, 20<<20 + 12345}
 
 func TestLocalTreeIsReadInPlace(t *testing.T) {
+	t.Parallel()
 	files := map[string][]byte{"org/m/config.json": []byte("{}"), "org/m/model.safetensors": []byte("weights")}
 	for _, size := range sizes {
 		files[fmt.Sprintf("org/m/%d.dat", size)] = pattern{1, size}.bytes()
@@ -36,6 +37,7 @@ func TestLocalTreeIsReadInPlace(t *testing.T) {
 }
 
 func TestHubModelIsFetchedWhileRead(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	files := []hubtest.File{{Path: "m-Q4_K_M.gguf", Content: pattern{7, 30 << 20}.content(), LFS: true}}
 	for _, size := range sizes {

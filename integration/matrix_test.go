@@ -100,11 +100,12 @@ func content(which string) pattern {
 // Every failure of every source, and every question: the errno and the time.
 // With -v it prints the table.
 func TestEveryFailureAndEveryQuestion(t *testing.T) {
+	t.Parallel()
 	var table rows
 	t.Run("row", func(t *testing.T) {
 		for _, f := range failures {
 			t.Run(f.source+" "+f.name, func(t *testing.T) {
-				t.Parallel() // most of it is waiting
+				t.Parallel()
 				table.add(f, newRig(t, f).ask(f))
 			})
 		}

@@ -96,6 +96,7 @@ var hostile = []string{"../evil.gguf", "../../../../../../../../tmp/modelfs-it-e
 	"x/../y.gguf", "x//y.gguf", "./z.gguf", "..", ".", "trailing/", ".modelfs/status.json", strings.Repeat("d/", 40) + "deep.gguf", strings.Repeat("n", 300) + ".gguf"}
 
 func TestHostilePathsInAHubListing(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	var list []hubtest.File
 	for i, path := range append(slices.Clone(hostile), "dir", "dir/ok.gguf", "good.gguf") {
@@ -132,6 +133,7 @@ func TestHostileSizesInAHubListing(t *testing.T) {
 }
 
 func TestHostilePathsInARouterManifest(t *testing.T) {
+	t.Parallel()
 	router := oldRouter(t)
 	names := append(slices.Clone(hostile), "dir", "good.gguf")
 	var list []hubtest.RouterFile

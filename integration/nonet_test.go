@@ -33,7 +33,7 @@ const startLimit = 3*time.Second + raceAllowance
 // restart in it: models and their listings that are known, and what is here of
 // their files; the trees in any case.
 func TestWhatIsKnownOutlivesARestartWithoutNetwork(t *testing.T) {
-	t.Parallel() // most of it is waiting
+	t.Parallel()
 	hub, router := hubtest.New(t), hubtest.NewRouter(t, hubtest.RouterConfig{Open: true})
 	complete, known, half := pattern{1, 70_000}, pattern{2, 70_001}, pattern{3, 64 << 20}
 	hub.AddRepo(hubRepo("org/complete", complete))

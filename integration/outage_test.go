@@ -60,9 +60,10 @@ func oldRouter(t testing.TB) *hubtest.Router {
 // open, what is here stays open, and a name that nobody has is unknown and
 // not absent, all within a second.
 func TestTheHubIsDown(t *testing.T) {
+	t.Parallel()
 	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of it is waiting for breakers
+			t.Parallel()
 			hub, router := hubtest.New(t), oldRouter(t)
 			hub.AddRepo(hubRepo("org/here", pattern{1, 70_000}))
 			hub.AddRepo(hubRepo("org/there", pattern{2, 70_000}))
@@ -104,6 +105,7 @@ func TestTheHubIsDown(t *testing.T) {
 }
 
 func TestTheRouterHangs(t *testing.T) {
+	t.Parallel()
 	hub, router := hubtest.New(t), oldRouter(t)
 	hub.AddRepo(hubRepo("org/m", pattern{1, 70_000}))
 	router.SetModel(routerModel("on-router", pattern{2, 70_000}))
@@ -125,8 +127,10 @@ func TestTheRouterHangs(t *testing.T) {
 // A share answers nothing, or only errors. A name that nobody else has is
 // unknown; one that the Hub has is the Hub's for the time being.
 func TestTheShareIsDown(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"hang", "fail"} {
 		t.Run(state, func(t *testing.T) {
+			t.Parallel()
 			hub := hubtest.New(t)
 			hub.SetQuota("api", 100_000, 5*time.Minute) // the budget has a test of its own
 			hub.AddRepo(hubRepo("org/on-hub", pattern{1, 70_000}))
@@ -175,6 +179,7 @@ func (d *daemon) threads() int {
 }
 
 func TestAShareThatHangsAtTheStart(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	hub.AddRepo(hubRepo("org/on-hub", pattern{1, 70_000}))
 	nas := newShare(t, writeTree(t, map[string][]byte{"org/on-share/model.gguf": pattern{2, 70_000}.bytes()}))

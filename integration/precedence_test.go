@@ -27,6 +27,7 @@ func plainTree(t testing.TB, id string, weights pattern) string {
 }
 
 func TestLocalThenSharedThenHub(t *testing.T) {
+	t.Parallel()
 	local, shared, theirs := pattern{1, 50_001}, pattern{2, 50_002}, pattern{3, 50_003}
 	hub := hubtest.New(t)
 	hub.AddRepo(plainRepo("org/m", theirs))
@@ -61,6 +62,7 @@ func TestLocalThenSharedThenHub(t *testing.T) {
 // The share goes down between two shards. The Hub's namesake with other sizes
 // is refused, and explain says why.
 func TestAShareThatGoesDownInTheMiddleOfAModel(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"hang", "fail"} {
 		t.Run(state+" and the Hub's has the same sizes", func(t *testing.T) { checkStandIn(t, state, 60_000) })
 		t.Run(state+" and the Hub's has another size", func(t *testing.T) { checkStandIn(t, state, 60_001) })
@@ -68,6 +70,7 @@ func TestAShareThatGoesDownInTheMiddleOfAModel(t *testing.T) {
 }
 
 func checkStandIn(t *testing.T, state string, size int64) {
+	t.Parallel()
 	const first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 	index := []byte(`{"weight_map":{"a":"` + first + `","b":"` + second + `"}}`)
 	tree := writeTree(t, map[string][]byte{"org/m/model.safetensors.index.json": index,
@@ -100,6 +103,7 @@ func checkStandIn(t *testing.T, state string, size int64) {
 }
 
 func TestFallbackAnyTakesTheNamesake(t *testing.T) {
+	t.Parallel()
 	hub := hubtest.New(t)
 	hub.AddRepo(plainRepo("org/m", pattern{3, 50_003}))
 	nas := newShare(t, plainTree(t, "org/m", pattern{2, 50_002}))

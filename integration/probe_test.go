@@ -25,7 +25,7 @@ const onTime = time.Second + raceAllowance
 // thousand others, before and after the daemon has answered.
 const crowdOnTime = onTime + time.Second
 
-// probeJobs is the environment variable that makes this binary a prober.
+// probeJobs is the environment variable that makes the helper a prober.
 const probeJobs = "MODELFS_IT_PROBE"
 
 // probeJob is what a prober is told: one system call on each path, one after
@@ -155,7 +155,7 @@ type prober struct {
 func newProber(t testing.TB, j probeJob) *prober {
 	t.Helper()
 	text, _ := json.Marshal(j)
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(helper)
 	cmd.Env = append(os.Environ(), probeJobs+"="+string(text))
 	if len(text) > 100_000 {
 		t.Fatalf("a job of %d bytes is no environment variable", len(text))

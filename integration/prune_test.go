@@ -70,6 +70,7 @@ func checkContent(t testing.TB, what string, f *os.File, w pattern) {
 // A model that its tool removes is the Hub's from then on, under the same
 // name, with the Hub's bytes.
 func TestPrunedIsTheNextSources(t *testing.T) {
+	t.Parallel()
 	old, now := pattern{71, 3 << 20}, pattern{72, 3<<20 + 1}
 	for name, c := range map[string]struct {
 		env, at, remove string
@@ -132,6 +133,7 @@ func elsewhere(w pattern) map[string]struct {
 // A blob that lies in any store is served from there under the Hub's name, and
 // when the store prunes it, from the Hub.
 func TestOneContentOneCopy(t *testing.T) {
+	t.Parallel()
 	w := pattern{41, 5 << 20}
 	for name, store := range elsewhere(w) {
 		t.Run(name, func(t *testing.T) {
@@ -177,6 +179,7 @@ func TestOneContentOneCopy(t *testing.T) {
 // Of two stores with one content the other serves when one prunes it; nothing
 // is downloaded.
 func TestOneContentInTwoStores(t *testing.T) {
+	t.Parallel()
 	w := pattern{42, 2 << 20}
 	hub := hubtest.New(t)
 	hub.AddRepo(plainRepo("org/m", w))

@@ -80,7 +80,7 @@ func opened(check func(*os.File, wanted) error) func(string, wanted) error {
 	}
 }
 
-// readerJob is the environment variable that makes this binary a reader. A
+// readerJob is the environment variable that makes the helper a reader. A
 // page fault that waits stops the whole process that it happens in, the
 // scripted origins with it; so no test reads the mount by itself.
 const readerJob = "MODELFS_IT_READ"
@@ -144,8 +144,8 @@ func reader(path string, want pattern, how ...string) *exec.Cmd {
 
 func readerFor(j job) *exec.Cmd {
 	text, _ := json.Marshal(j)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), noRaceSleep, readerJob+"="+string(text))
+	cmd := exec.Command(helper)
+	cmd.Env = append(os.Environ(), readerJob+"="+string(text))
 	return cmd
 }
 

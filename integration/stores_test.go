@@ -209,6 +209,7 @@ func discovering(t testing.TB, home string, env ...string) []string {
 // Every layout is found by itself at its place, and recognised when its
 // directory is named; what is in it is read in place.
 func TestStoresOfOtherTools(t *testing.T) {
+	t.Parallel()
 	for _, l := range layouts() {
 		t.Run(l.name, func(t *testing.T) {
 			home := tempDir(t, "home")
@@ -287,6 +288,7 @@ func shownIn(t testing.TB, dir string) []string {
 // A directory that holds models of its own beside stores of other tools shows
 // all of them, its own first; nothing of a store shows as a plain directory.
 func TestMixedDirectory(t *testing.T) {
+	t.Parallel()
 	dir, mine := tempDir(t, "mixed"), pattern{61, 3000}
 	plant(t, dir, map[string]any{"gpt2/model.safetensors": mine, "org/m/model.safetensors": mine, "loose.gguf": mine})
 	plant(t, filepath.Join(dir, "hub"), merged(snapshotOf("org/m", commit, map[string]any{"model.safetensors": pattern{62, 4000}}),
@@ -314,6 +316,7 @@ func TestMixedDirectory(t *testing.T) {
 
 // A link leads out of a tree or a store only to where the operator allows.
 func TestLinksOutOfATree(t *testing.T) {
+	t.Parallel()
 	big, w := tempDir(t, "big"), pattern{66, 70_000}
 	plant(t, big, map[string]any{"allowed/w.gguf": w, "secret/w.gguf": w, "dir/m/model.gguf": w})
 	tree, hub, studio := tempDir(t, "tree"), filepath.Join(tempDir(t, "hub"), "hub"), filepath.Join(tempDir(t, "home"), ".lmstudio/models")

@@ -142,7 +142,7 @@ const survivorJob = "MODELFS_IT_SURVIVE"
 func startSurvivor(t *testing.T, path string, want pattern, how string, prefix ...string) func() {
 	t.Helper()
 	text, _ := json.Marshal(job{Path: path, Seed: want.seed, Size: want.size, Ways: []string{how}})
-	args := append(append([]string(nil), prefix...), os.Args[0])
+	args := append(append([]string(nil), prefix...), helper)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), survivorJob+"="+string(text))
 	var out lockedBuffer

@@ -209,6 +209,7 @@ exit $code
 // Without root everything works through fusermount3, and doctor says what is
 // lost.
 func TestNotRoot(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, conf, flag string
 		says             []string
