@@ -35,6 +35,9 @@ func (d *Door) watch(parent context.Context) (context.Context, *watch) {
 	ctx, cancel := context.WithCancelCause(parent)
 	w := &watch{stall: d.stall, cancel: cancel}
 	w.unhook = context.AfterFunc(d.owner, func() { cancel(errClosed) })
+	if d.owner.Err() != nil {
+		cancel(errClosed) // now: what AfterFunc has started may run after the exchange
+	}
 	w.timer = time.AfterFunc(d.stall, func() { cancel(errStalled) })
 	w.ended = func() error {
 		if cause := context.Cause(ctx); errors.Is(cause, errStalled) || errors.Is(cause, errClosed) {
