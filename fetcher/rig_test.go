@@ -9,15 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"modelfs/internal/hubtest"
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
 	"modelfs/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const mib = 1 << 20
 

@@ -18,13 +18,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"modelfs/internal/leaktest"
 )
 
 // binary is the modelfs that is tested, built once by TestMain, or the one that
-// binaryGiven names.
-var binary string
+// binaryGiven names. plain is the same without the race detector, whose memory
+// and time are its own.
+var binary, plain string
 
 // helper is these tests' binary for the processes that tests need besides the
 // daemon, readers above all: this one, or one without the race detector, with
@@ -40,17 +42,18 @@ func TestMain(m *testing.M) {
 			os.Exit(run(text))
 		}
 	}
-	os.Exit(run(m))
+	os.Exit(leaktest.Run(func() int { return run(m) }))
 }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "modelfs-integration-")
+	dir, err := os.MkdirTemp("", "bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the temporary directory
-	if binary = os.Getenv(binaryGiven); binary == "" {
+	defer func() { _ = os.RemoveAll(dir) }() // or it counts as left
+	binary = os.Getenv(binaryGiven)
+	if plain = binary; binary == "" {
 		if err := build(dir); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -63,25 +66,17 @@ func run(m *testing.M) int {
 	}
 	f.Close()
 	waitTogether()
-	code := m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if left := modelfsMounts(); len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "left mounted: %v\n", left)
-		code = 1
-	}
-	return code
+	return m.Run()
 }
 
 // build makes the binaries in dir.
 func build(dir string) error {
 	binary = filepath.Join(dir, "modelfs")
+	plain = binary
 	builds := [][]string{append(append([]string{"build"}, buildFlags...), "-o", binary, "modelfs/cmd/modelfs")}
 	if racing {
-		helper = filepath.Join(dir, "helper")
-		builds = append(builds, []string{"test", "-c", "-o", helper, "modelfs/integration"})
+		plain, helper = filepath.Join(dir, "modelfs-plain"), filepath.Join(dir, "helper")
+		builds = append(builds, []string{"build", "-o", plain, "modelfs/cmd/modelfs"}, []string{"test", "-c", "-o", helper, "modelfs/integration"})
 	}
 	for _, args := range builds {
 		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
@@ -103,24 +98,6 @@ func waitTogether() {
 		_ = flag.Set("test.parallel", "6") // a number is one
 	}
 }
-
-func modelfsMounts() []string {
-	text, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return []string{err.Error()}
-	}
-	var found []string
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); strings.Contains(line, " fuse.modelfs ") && strings.Contains(f[4], ownPrefix()) {
-			found = append(found, f[4])
-		}
-	}
-	return found
-}
-
-// ownPrefix begins the names of this process's directories: other people's
-// tests may run on the machine.
-func ownPrefix() string { return fmt.Sprintf("modelfs-it-%d-", os.Getpid()) }
 
 // A daemon is a running "modelfs mount".
 type daemon struct {
@@ -150,14 +127,18 @@ func (l *lockedBuffer) String() string {
 }
 
 // tempDir is a directory whose name shows what it is from, outside of
-// t.TempDir because a lost mount must not fail its removal.
+// t.TempDir because a lost mount must not fail its removal. When the test ends,
+// nothing may be mounted there, and no process that was told of it may run.
 func tempDir(t testing.TB, kind string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", ownPrefix()+kind+"-")
+	dir, err := os.MkdirTemp("", "*-"+kind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		leaktest.Unused(t, dir)
+		_ = os.RemoveAll(dir)
+	})
 	return dir
 }
 

@@ -166,7 +166,6 @@ func TestUnmountWhileReadersWait(t *testing.T) {
 
 // The demo runs in a network namespace where nothing but loopback is.
 func TestDemoNeedsNoNetwork(t *testing.T) {
-	t.Parallel()
 	tmp := tempDir(t, "demo")
 	cmd := command("unshare", "-n", "sh", "-c", `ip link set lo up && exec "$0" demo`, binary)
 	cmd.Env = append(cleanEnv(t), "TMPDIR="+tmp)

@@ -3,8 +3,6 @@ package integration
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,19 +13,6 @@ import (
 // mostMemory is the promise for a server's resident memory, whatever the number
 // of readers and files.
 const mostMemory = 128 << 20
-
-// plainBinary is modelfs without the race detector, whose memory is its own.
-func plainBinary(t testing.TB) string {
-	t.Helper()
-	if !racing {
-		return binary
-	}
-	path := filepath.Join(tempDir(t, "bin"), "modelfs")
-	if out, err := exec.Command("go", "build", "-o", path, "modelfs/cmd/modelfs").CombinedOutput(); err != nil {
-		t.Fatalf("building modelfs: %v\n%s", err, out)
-	}
-	return path
-}
 
 // peakMemory is the most that a process had resident.
 func peakMemory(t testing.TB, pid int64) int64 {
@@ -58,7 +43,7 @@ func TestMemoryIsBoundedWhoeverReads(t *testing.T) {
 	}
 	hub.AddRepo(hubtest.Repo{ID: "org/m", Files: list})
 	stall := hub.Fault(hubtest.Filter{Host: hubtest.AtCDN}, hubtest.Always(), hubtest.StallAt(100_000))
-	d, err := launchBinary(t, plainBinary(t), tempDir(t, "mnt"), tempDir(t, "cache"), append(hubFlags(hub), "--fill", "touched", "--log-level", "info")...)
+	d, err := launchBinary(t, plain, tempDir(t, "mnt"), tempDir(t, "cache"), append(hubFlags(hub), "--fill", "touched", "--log-level", "info")...)
 	if err != nil {
 		t.Fatal(err)
 	}

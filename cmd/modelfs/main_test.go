@@ -5,12 +5,20 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"modelfs/internal/leaktest"
 )
 
 // In scripts the command modelfs is this test binary.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"modelfs": main})
+	testscript.Main(watched{m}, map[string]func(){"modelfs": main})
 }
+
+// watched are tests that fail if they leave anything.
+type watched struct{ m *testing.M }
+
+// Run follows testscript.TestingM.
+func (w watched) Run() int { return leaktest.Run(w.m.Run) }
 
 // Scripts are the command line as people and units use it: real processes,
 // real mounts. They need root and /dev/fuse.

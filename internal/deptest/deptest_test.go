@@ -56,10 +56,14 @@ var layers = []layer{
 	{pkg: "internal/backend", may: []string{"internal/model", "internal/format"}, why: "rules about files, not about where they are"},
 	{pkg: "internal/metrics", why: "numbers are handed to it"},
 	{pkg: "internal/hubtest", why: "what judges a client must not share its code"},
+	{pkg: "internal/leaktest", why: "what tests leave is seen from the system, whatever they test"},
 	{pkg: "internal/deptest", why: "it reads source text"},
 	{pkg: "bench", may: []string{"internal/hubtest"}, why: "it measures the binary from outside, against a Hub in a process of its own"},
 	{pkg: "integration", may: []string{"..."}, test: []string{"..."}, why: "black box tests may use every helper"},
 }
+
+// watcher looks at what the tests of every package leave, so all may import it.
+const watcher = "internal/leaktest"
 
 // outside says which package alone may import something from outside.
 var outside = []struct {
@@ -73,7 +77,8 @@ var outside = []struct {
 	{prefix: "github.com/spf13", pkgs: []string{"cmd/modelfs", "cmd/modelfs/config"}, test: true, why: "flags have one home"},
 	{prefix: "github.com/goccy/go-yaml", pkgs: []string{"cmd/modelfs/config"}, test: true, why: "the config file has one reader"},
 	{prefix: "github.com/sony/gobreaker", pkgs: []string{"resolver"}, why: "breakers belong to the one deadline"},
-	{prefix: "testing", pkgs: []string{"integration"}, why: "test code does not belong into the binary"},
+	{prefix: "go.uber.org/goleak", pkgs: []string{watcher}, test: true, why: "what tests leave has one judge"},
+	{prefix: "testing", pkgs: []string{"integration", watcher}, why: "test code does not belong into the binary"},
 	{prefix: module + "/internal/hubtest", pkgs: []string{"cmd/modelfs", "integration", "bench"}, why: "only the demo and the benchmarks bring a Hub"},
 }
 
@@ -181,10 +186,25 @@ func TestImportsPointDown(t *testing.T) {
 		layer := layers[at]
 		for _, imported := range imports(f) {
 			inner, ours := strings.CutPrefix(imported, module+"/")
-			if !ours || inner == f.pkg || coveredBy(layer.may, inner) || f.test && coveredBy(layer.test, inner) {
+			if !ours || inner == f.pkg || coveredBy(layer.may, inner) || f.test && (inner == watcher || coveredBy(layer.test, inner)) {
 				continue
 			}
 			t.Errorf("%s imports %s, but %s may not: %s", f.name, imported, layer.pkg, layer.why)
+		}
+	}
+}
+
+// Whatever a package's tests leave fails them.
+func TestLeavingsAreWatched(t *testing.T) {
+	watched := make(map[string]bool)
+	for _, f := range parse(t, parser.ImportsOnly) {
+		if f.test {
+			watched[f.pkg] = watched[f.pkg] || f.pkg == watcher || slices.Contains(imports(f), module+"/"+watcher)
+		}
+	}
+	for pkg, yes := range watched {
+		if !yes {
+			t.Errorf("the tests of %s have no TestMain with %s.Main", pkg, watcher)
 		}
 	}
 }

@@ -14,12 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // A fakeNet is a network of HTTP servers that are connected with net.Pipe, so
 // that it lives on a synctest bubble's time.

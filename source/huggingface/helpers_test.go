@@ -7,14 +7,13 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"modelfs/internal/hubtest"
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const (
 	commit   = "bcf51b2ec6fb5bc8215f4b365a0e48532e26abb8"

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 	"modelfs/source/internal/oci"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // A shop is a store that a test writes as Ollama does.
 type shop struct {

@@ -8,15 +8,14 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"modelfs/internal/hubtest"
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 	"modelfs/internal/origin"
 	"modelfs/source/huggingface"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 const (
 	base   = "http://router.test:8080"

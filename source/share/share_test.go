@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"modelfs/internal/leaktest"
 	"modelfs/internal/model"
 	"modelfs/source/directory"
 	"modelfs/source/hfcache"
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	if root := os.Getenv(childOf); root != "" && len(os.Args) > 1 && os.Args[1] == "child" {
 		os.Exit(runChild(root, os.Args[2:]))
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func runChild(root string, args []string) int {

@@ -3,7 +3,7 @@ package describe
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"modelfs/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
