@@ -28,6 +28,8 @@ func TestProbingInsideAModelCostsNothing(t *testing.T) {
 	hub.AddRepo(hubRepo("org/m", pattern{1, 70_000}))
 	hub.AddRepo(hubRepo("single", pattern{1, 70_000}))
 	d := start(t, append(hubFlags(hub), "--router", router.URL())...)
+	wantProbe(t, d.path("org/m"), 0)
+	heard(t, router)
 	for _, m := range []string{"org/m", "single"} {
 		if got := inside(t, d.path(m)); len(got) != 4 {
 			t.Fatalf("the model has %q", got)

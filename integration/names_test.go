@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,6 +29,7 @@ func TestNamesThatNoModelCanHave(t *testing.T) {
 	if _, err := os.Stat(d.path("org/m/config.json")); err != nil { // which lists the model
 		t.Fatal(err)
 	}
+	heard(t, router)
 	hub.Reset()
 	router.Reset()
 	for _, name := range wrong {
@@ -49,6 +51,13 @@ func TestNamesThatNoModelCanHave(t *testing.T) {
 	if err := statRaw(""); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the empty path: %v", err)
 	}
+}
+
+// heard waits until a router has been asked for its models: it is asked
+// together with the Hub, whose answer may come first and counts.
+func heard(t *testing.T, router *hubtest.Router) {
+	t.Helper()
+	eventually(t, "the router is asked for its models", 10*time.Second, func() bool { return len(router.Requests(hubtest.Filter{})) > 0 })
 }
 
 // statRaw is stat(2) of exactly these bytes.
