@@ -105,8 +105,34 @@ type daemon struct {
 	cmd    *exec.Cmd
 	mount  string
 	cache  string
-	stderr *lockedBuffer
+	stderr *logFile
 	exited chan struct{} // closed when the process has been waited for
+}
+
+// A logFile is a daemon's standard error. As a file it holds all that was
+// written before whatever a test sees the daemon do; through a pipe it might
+// still be on its way.
+type logFile struct{ f *os.File }
+
+func newLogFile(t testing.TB) *logFile {
+	t.Helper()
+	f, err := os.CreateTemp("", "log-")
+	if err == nil {
+		t.Cleanup(func() { f.Close() })
+		err = os.Remove(f.Name())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &logFile{f}
+}
+
+func (l *logFile) String() string {
+	text, err := io.ReadAll(io.NewSectionReader(l.f, 0, 1<<30))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 type lockedBuffer struct {
@@ -172,10 +198,10 @@ func launchBinary(t testing.TB, binary, mount, cache string, flags ...string) (*
 		env, flags = append(env, flags[0]), flags[1:]
 	}
 	args := append([]string{"mount", "--cache", cache, "--log-level", "debug", "--log-format", "text"}, flags...)
-	d := &daemon{t: t, mount: mount, cache: cache, stderr: &lockedBuffer{}, exited: make(chan struct{})}
+	d := &daemon{t: t, mount: mount, cache: cache, stderr: newLogFile(t), exited: make(chan struct{})}
 	d.cmd = exec.Command(binary, append(args, mount)...)
 	d.cmd.Env = env
-	d.cmd.Stderr = d.stderr
+	d.cmd.Stderr = d.stderr.f
 	out, err := d.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
