@@ -51,7 +51,9 @@ func (r *rawFS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenO
 		out.Fh = fh
 		return fuse.OK
 	}
-	entries, err := r.list(requestContext(cancel, &in.InHeader), n)
+	ctx, end := requestContext(cancel, &in.InHeader)
+	defer end()
+	entries, err := r.list(ctx, n)
 	if err != nil {
 		return status(err)
 	}
@@ -64,14 +66,17 @@ func (r *rawFS) ReleaseDir(in *fuse.ReleaseIn) { r.handles.remove(in.Fh) }
 
 // ReadDir lists names.
 func (r *rawFS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	return r.readDir(requestContext(cancel, &in.InHeader), in, func(n *node, e dirent) bool {
+	ctx, end := requestContext(cancel, &in.InHeader)
+	defer end()
+	return r.readDir(ctx, in, func(n *node, e dirent) bool {
 		return out.AddDirEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: entryIno(n, e), Off: e.cookie})
 	})
 }
 
 // ReadDirPlus lists names with their attributes, where these cost nothing.
 func (r *rawFS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx := requestContext(cancel, &in.InHeader)
+	ctx, end := requestContext(cancel, &in.InHeader)
+	defer end()
 	return r.readDir(ctx, in, func(n *node, e dirent) bool {
 		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: entryIno(n, e), Off: e.cookie})
 		if entry == nil {

@@ -31,7 +31,9 @@ func (r *rawFS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, o
 	if parent == nil {
 		return fuse.Status(unix.ESTALE)
 	}
-	n, timeout, err := r.child(requestContext(cancel, in), parent, name)
+	ctx, end := requestContext(cancel, in)
+	defer end()
+	n, timeout, err := r.child(ctx, parent, name)
 	if err != nil {
 		return status(err)
 	}

@@ -23,7 +23,8 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if r.openedBefore(in, out) {
 		return fuse.OK
 	}
-	ctx := requestContext(cancel, &in.InHeader)
+	ctx, end := requestContext(cancel, &in.InHeader)
+	defer end()
 	h := &handle{node: n, unique: in.Unique &^ uniqueResent}
 	var err error
 	switch n.kind {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -142,9 +143,37 @@ func (r *rawFS) Statx(<-chan struct{}, *fuse.StatxIn, *fuse.StatxOut) fuse.Statu
 	return fuse.ENOSYS
 }
 
-// requestContext ends when the kernel says that the caller left.
-func requestContext(cancel <-chan struct{}, header *fuse.InHeader) context.Context {
-	return &fuse.Context{Caller: header.Caller, Cancel: cancel}
+// requestContext is the context of one request. It ends when the caller wants
+// to leave; the handler calls end when it has answered.
+//
+// The kernel says that a signal came, whichever: a profiler's timer or a child
+// that ended, too. No program expects stat to fail for these, and few that open
+// does, so the request goes on unless somebody asked the caller to end.
+func requestContext(cancel <-chan struct{}, header *fuse.InHeader) (request context.Context, end func()) {
+	ctx, leave := context.WithCancel(context.Background())
+	tid := header.Pid
+	unhook := context.AfterFunc(&fuse.Context{Cancel: cancel}, func() {
+		awaitLeaving(ctx, tid)
+		leave()
+	})
+	return ctx, func() {
+		unhook()
+		leave()
+	}
+}
+
+// awaitLeaving waits until a thread is asked to end, or the request has ended.
+// The kernel speaks of the first signal only, so later ones are looked for.
+func awaitLeaving(ctx context.Context, tid uint32) {
+	tick := time.NewTicker(signalCheck)
+	defer tick.Stop()
+	for !leaving(tid) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // threadDir is /proc's directory of the caller's thread; pid 0 is a caller

@@ -21,7 +21,8 @@ func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 		return nil, fuse.EBADF
 	}
 	r.count.reads.Add(1)
-	n, err := r.readHandle(requestContext(cancel, &in.InHeader), in.Caller.Pid, h, buf, int64(in.Offset))
+	ctx := &fuse.Context{Cancel: cancel} // readWaiting judges signals itself
+	n, err := r.readHandle(ctx, in.Caller.Pid, h, buf, int64(in.Offset))
 	if err != nil {
 		return nil, status(err)
 	}
@@ -73,13 +74,23 @@ func readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byt
 	return n, err
 }
 
-// signalCheck is how often an interrupted read looks whether its caller has
+// signalCheck is how often an interrupted request looks whether its caller has
 // been killed meanwhile; the kernel says so only once.
 const signalCheck = 500 * time.Millisecond
 
 // dying reports whether a thread is gone or has a SIGKILL pending, which is
 // what the kernel turns every fatal signal into.
-func dying(tid uint32) bool {
+func dying(tid uint32) bool { return pending(tid, unix.SIGKILL) }
+
+// leaving is dying, or that the thread is to handle one of the signals by which
+// people ask a program to end.
+func leaving(tid uint32) bool {
+	return pending(tid, unix.SIGKILL, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
+}
+
+// pending reports whether a thread is gone or has one of the signals pending
+// that it does not block.
+func pending(tid uint32, signals ...unix.Signal) bool {
 	if tid == 0 {
 		return true // not visible from here; the safe answer is the kernel's
 	}
@@ -87,13 +98,19 @@ func dying(tid uint32) bool {
 	if text == "" {
 		return true
 	}
+	var waiting, blocked uint64
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(line, ":")
-		if name != "SigPnd" && name != "ShdPnd" {
-			continue
+		set, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64) // other lines are no sets
+		switch name {
+		case "SigPnd", "ShdPnd":
+			waiting |= set
+		case "SigBlk":
+			blocked = set
 		}
-		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-		if err == nil && set&(1<<(uint(unix.SIGKILL)-1)) != 0 {
+	}
+	for _, s := range signals {
+		if waiting&^blocked&(1<<(uint(s)-1)) != 0 {
 			return true
 		}
 	}
