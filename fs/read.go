@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,27 +80,24 @@ func readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byt
 const signalCheck = 500 * time.Millisecond
 
 // dying reports whether a thread is gone or has a SIGKILL pending, which is
-// what the kernel turns every fatal signal into.
-func dying(tid uint32) bool { return pending(tid, unix.SIGKILL) }
+// what the kernel turns every fatal signal into. Of one that is not visible from
+// here (pid 0: another pid namespace) it has to be believed.
+func dying(tid uint32) bool { return tid == 0 || pending(threadStatus(tid), unix.SIGKILL) }
 
 // leaving is dying, or that the thread is to handle one of the signals by which
-// people ask a program to end.
+// people ask a program to end. One that is not visible waits for its answer,
+// which is a matter of seconds where this counts.
 func leaving(tid uint32) bool {
-	return pending(tid, unix.SIGKILL, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
+	return tid != 0 && pending(threadStatus(tid), unix.SIGKILL, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT)
 }
 
-// pending reports whether a thread is gone or has one of the signals pending
-// that it does not block.
-func pending(tid uint32, signals ...unix.Signal) bool {
-	if tid == 0 {
-		return true // not visible from here; the safe answer is the kernel's
-	}
-	text := readSmall(threadDir(tid) + "status")
-	if text == "" {
-		return true
-	}
+func threadStatus(tid uint32) string { return readSmall(threadDir(tid) + "status") }
+
+// pending reports whether a thread with this /proc status is gone ("") or has
+// one of the signals pending that it does not block.
+func pending(status string, signals ...unix.Signal) bool {
 	var waiting, blocked uint64
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
 		set, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64) // other lines are no sets
 		switch name {
@@ -109,12 +107,7 @@ func pending(tid uint32, signals ...unix.Signal) bool {
 			blocked = set
 		}
 	}
-	for _, s := range signals {
-		if waiting&^blocked&(1<<(uint(s)-1)) != 0 {
-			return true
-		}
-	}
-	return false
+	return status == "" || slices.ContainsFunc(signals, func(s unix.Signal) bool { return waiting&^blocked&(1<<(uint(s)-1)) != 0 })
 }
 
 // discard gives the memory of a reply buffer back while its bytes are

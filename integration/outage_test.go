@@ -127,10 +127,8 @@ func TestTheRouterHangs(t *testing.T) {
 // A share answers nothing, or only errors. A name that nobody else has is
 // unknown; one that the Hub has is the Hub's for the time being.
 func TestTheShareIsDown(t *testing.T) {
-	t.Parallel()
 	for _, state := range []string{"hang", "fail"} {
 		t.Run(state, func(t *testing.T) {
-			t.Parallel()
 			hub := hubtest.New(t)
 			hub.SetQuota("api", 100_000, 5*time.Minute) // the budget has a test of its own
 			hub.AddRepo(hubRepo("org/on-hub", pattern{1, 70_000}))
