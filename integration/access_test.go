@@ -71,7 +71,6 @@ func TestARouterThatHasAGatedModelIsAsked(t *testing.T) {
 // A router that points at a file that the Hub refuses and at one that it does
 // not: both are listed, and only the first one can't be opened.
 func TestARouterThatPointsAtAGatedFile(t *testing.T) {
-	t.Parallel()
 	hub := hubtest.New(t)
 	router := hubtest.NewRouter(t, hubtest.RouterConfig{Gen: hubtest.NewGen, Open: true})
 	gated := hubRepo("org/gated", pattern{1, 70_000})

@@ -70,7 +70,6 @@ func writeSparse(t testing.TB, path string, p pattern) {
 }
 
 func TestBigHubFile(t *testing.T) {
-	t.Parallel()
 	hub := hubtest.New(t)
 	content := pattern{islands, big}.content()
 	h := sha256.New()

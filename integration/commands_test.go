@@ -69,7 +69,6 @@ func wantIn(t testing.TB, what, text string, parts ...string) {
 // With a daemon or without, pull fetches what the name stands for, once, and
 // what it fetched is read without the Hub.
 func TestPullFetchesWhatTheNameStandsFor(t *testing.T) {
-	t.Parallel()
 	for _, through := range []string{"a daemon", "nobody"} {
 		t.Run(through, func(t *testing.T) {
 			hub := hubtest.New(t)
@@ -106,7 +105,6 @@ func TestPullFetchesWhatTheNameStandsFor(t *testing.T) {
 }
 
 func TestPullsAndReadersShareOneDownload(t *testing.T) {
-	t.Parallel()
 	hub := hubtest.New(t)
 	want := pattern{3, 64 << 20}
 	oneFile(hub, "org/m", want)
@@ -201,7 +199,6 @@ func TestPullSaysWhyItFailed(t *testing.T) {
 
 // A name keeps its commit until --update; who has the old file open keeps it.
 func TestPullUpdateFetchesWhatChanged(t *testing.T) {
-	t.Parallel()
 	hub := hubtest.New(t)
 	before, after, same := pattern{5, 2 << 20}, pattern{6, 3 << 20}, pattern{7, 4 << 20}
 	files := func(p pattern) []hubtest.File {

@@ -134,7 +134,6 @@ func wantHalfOfTheQuota(t testing.TB, hub *hubtest.Hub) {
 
 // What one model of the Hub costs, by each kind of name.
 func TestWhatAHubModelCosts(t *testing.T) {
-	t.Parallel()
 	for _, c := range []struct {
 		name, id string
 		renamed  []string

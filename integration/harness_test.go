@@ -89,13 +89,13 @@ func build(dir string) error {
 // waitTogether lets more of the tests that are marked as parallel run at once
 // than there are processors, unless the person who runs them has said how many:
 // they are those that mostly wait, for outages to end. What competes for the
-// processors, or counts milliseconds, is not marked.
+// processors, or counts milliseconds or bytes in flight, is not marked.
 func waitTogether() {
 	flag.Parse()
 	said := false
 	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
 	if !said {
-		_ = flag.Set("test.parallel", "6") // a number is one
+		_ = flag.Set("test.parallel", "4") // a number is one
 	}
 }
 
