@@ -45,8 +45,8 @@ test-clients: ## the test Hub, stores and engines, with other people's programs 
 	MODELFS_CLIENTS=$(CLIENTS) $(GO) test -tags clients -count=1 -run '^TestReal' ./integration
 
 test-vm: ## a real NFS share, and Linux 6.12 and 6.1 (Debian's), in virtual machines that scripts/vm.sh boots
-	./scripts/vm.sh trixie -test.v -test.timeout 20m -test.run '$(VM_TESTS)'
-	./scripts/vm.sh bookworm -test.v -test.timeout 20m -test.run '$(VM_TESTS)'
+	./scripts/vm.sh trixie -test.v -test.timeout 20m -test.parallel 1 -test.run '$(VM_TESTS)'
+	./scripts/vm.sh bookworm -test.v -test.timeout 20m -test.parallel 1 -test.run '$(VM_TESTS)'
 
 soak: ## readers, killers and faults for SOAK
 	SOAK=$(SOAK) $(GO) test -tags soak -run Soak -timeout 0 -v ./integration
