@@ -31,7 +31,7 @@ type File struct {
 	unproven  string // not "": why what was served can't be compared any more
 	searching chan struct{}
 	searched  time.Time // when the last search ended
-	nobody    string    // why the last one found nobody; "" if it was the first
+	nobody    string    // why the last one that found nobody did; "" before there was one
 	failUntil time.Time // reads that nobody can answer fail at once
 	err       error     // with which
 }

@@ -88,8 +88,8 @@ func build(dir string) error {
 
 // waitTogether lets more of the tests that are marked as parallel run at once
 // than there are processors, unless the person who runs them has said how many:
-// they are those that mostly wait, for outages to end. What competes for the
-// processors, or counts milliseconds or bytes in flight, is not marked.
+// most of them wait, for outages to end, and the rest only compare bytes. What
+// counts milliseconds or bytes in flight, or measures memory, is not marked.
 func waitTogether() {
 	flag.Parse()
 	said := false

@@ -114,8 +114,8 @@ type layout struct {
 	gone  []string // names that must not be there
 }
 
-// layouts is a function because every process that reads or probes is this
-// binary again, and hashing all this takes a while with the race detector.
+// layouts is a function because every process that reads or probes is these
+// tests' binary, and hashing all this at its start takes longer than most reads.
 func layouts() []layout {
 	return []layout{
 		{
