@@ -124,7 +124,7 @@ func TestManyReadersFetchOnce(t *testing.T) {
 		r := newRig(t, inMemory)
 		r.hub.SetLatency(5 * time.Millisecond)
 		r.hub.SetConnRate(20*mib, hubtest.AtCDN)
-		c := hubtest.Pattern(5, 48*mib)
+		c := hubtest.Pattern(5, 24*mib) // more than a segment
 		v, file := r.one(c)
 		var wg sync.WaitGroup
 		for range 64 {

@@ -47,21 +47,37 @@ func Pattern(seed uint64, size int64) *PatternContent {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	_, _ = rand.NewChaCha8(key).Read(p.tile)
-	p.scratch.New = func() any {
-		b := slices.Clone(p.tile)
-		return &b
-	}
 	p.sum = sync.OnceValue(func() string { return hexSum(sha256.New(), p) })
 	return p
 }
 
 // PatternContent is what Pattern makes.
 type PatternContent struct {
-	seed    uint64
-	size    int64
-	tile    []byte
-	scratch sync.Pool // of *[]byte: tiles whose marks may be of any part of the file
-	sum     func() string
+	seed uint64
+	size int64
+	tile []byte
+	sum  func() string
+
+	mu   sync.Mutex // guards free
+	free [][]byte   // tiles whose marks may be of any part of the file
+}
+
+// scratch is a tile to write marks into. Whoever has it gives it back to free.
+func (p *PatternContent) scratch() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		return slices.Clone(p.tile)
+	}
+	tile := p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return tile
+}
+
+func (p *PatternContent) giveBack(tile []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, tile)
 }
 
 // Size is the length in bytes.
@@ -109,19 +125,19 @@ func (p *PatternContent) mark(b []byte, off, block int64) {
 
 // stream moves no byte but the marks: it writes from a tile of its own.
 func (p *PatternContent) stream(w io.Writer, off, n int64) error {
-	tile := p.scratch.Get().(*[]byte)
-	defer p.scratch.Put(tile)
+	tile := p.scratch()
+	defer p.giveBack(tile)
 	marked := int64(-1)
 	for n > 0 {
 		if turn := off / tileSize; turn != marked {
 			for block := turn * tileSize / markEvery; block < (turn+1)*tileSize/markEvery; block++ {
-				p.mark(*tile, turn*tileSize, block)
+				p.mark(tile, turn*tileSize, block)
 			}
 			marked = turn
 		}
 		at := off % tileSize
 		piece := min(n, tileSize-at, pieceSize)
-		if _, err := w.Write((*tile)[at : at+piece]); err != nil {
+		if _, err := w.Write(tile[at : at+piece]); err != nil {
 			return err
 		}
 		off, n = off+piece, n-piece
@@ -215,16 +231,41 @@ func PatternAt(c Content, off int64, n int) []byte {
 // Mismatch is the offset in c of the first byte of got, which starts at off,
 // that c does not have there; -1 if there is none.
 func Mismatch(c Content, got []byte, off int64) int64 {
-	want := PatternAt(c, off, len(got))
-	if bytes.Equal(got, want) {
-		return -1
+	n := min(int64(len(got)), max(c.Size()-off, 0))
+	seen := comparison{rest: got[:n], at: off}
+	if err := streamTo(&seen, c, off, n); err != nil && !errors.Is(err, errDiffers) {
+		panic(fmt.Sprintf("hubtest: content of a test: %v", err))
 	}
-	for i := range got {
-		if i >= len(want) || got[i] != want[i] {
-			return off + int64(i)
-		}
+	if seen.at < off+int64(len(got)) {
+		return seen.at
 	}
 	return -1
+}
+
+var errDiffers = errors.New("not these bytes")
+
+// A comparison takes what should have been read, and copies none of it: tests
+// compare gigabytes.
+type comparison struct {
+	rest []byte // what was read and is not compared yet
+	at   int64  // the offset of rest
+}
+
+// Write follows io.Writer. It stops at the first byte that differs.
+func (c *comparison) Write(want []byte) (int, error) {
+	got := c.rest[:len(want)]
+	n := len(want)
+	if !bytes.Equal(got, want) {
+		n = 0
+		for got[n] == want[n] {
+			n++
+		}
+	}
+	c.rest, c.at = c.rest[n:], c.at+int64(n)
+	if n < len(want) {
+		return n, errDiffers
+	}
+	return n, nil
 }
 
 // streamTo writes n bytes of c from off, in pieces.
