@@ -252,6 +252,13 @@ func TestAReadWaits(t *testing.T) {
 		if _, err := r.ReadAt(ctx, make([]byte, 10), 0); !model.IsKind(err, model.Interrupted) {
 			t.Errorf("the caller left: %v", err)
 		}
+		if _, err := read(); !model.IsKind(err, model.Timeout) {
+			t.Errorf("the share is down again: %v", err)
+		}
+		synctest.Wait()
+		if n := strings.Count(said.String(), "level=WARN"); n != 2 {
+			t.Errorf("%d warnings of two outages:\n%s", n, said.String())
+		}
 	})
 }
 

@@ -31,7 +31,7 @@ type File struct {
 	unproven  string // not "": why what was served can't be compared any more
 	searching chan struct{}
 	searched  time.Time // when the last search ended
-	nobody    string    // why the last one that found nobody did; "" before there was one
+	nobody    string    // why the last one of this outage that found nobody did; "" before there was one
 	failUntil time.Time // reads that nobody can answer fail at once
 	err       error     // with which
 }
@@ -123,6 +123,7 @@ func (x *File) note(p []byte, off int64) bool {
 	if x.moved.Load() != nil {
 		return false
 	}
+	x.nobody = "" // the share answers: the next outage is news
 	if !needed || x.unproven != "" {
 		return true
 	}

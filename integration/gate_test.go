@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -55,7 +56,8 @@ func newShare(t testing.TB, from string) *share {
 }
 
 // set makes the share "open", "hang", "freeze" (hang, and not even a kill gets
-// anybody out) or "fail" (EIO), from now on.
+// anybody out), "fail" (EIO), or "wake" (open, some time after it is first
+// used), from now on.
 func (s *share) set(state string) {
 	s.t.Helper()
 	if _, err := io.WriteString(s.in, state+"\n"); err != nil {
@@ -117,7 +119,12 @@ type gate struct {
 	mu    sync.Mutex // guards the rest
 	state string
 	next  chan struct{} // closed when the state changes
+
+	waking sync.Once
 }
+
+// wakeTime is what an automounter may need for a share that nobody has used.
+const wakeTime = 700 * time.Millisecond
 
 func (g *gate) set(state string) {
 	g.mu.Lock()
@@ -143,6 +150,8 @@ func (g *gate) pass(cancel <-chan struct{}) fuse.Status {
 		case "freeze":
 			<-next
 			continue
+		case "wake":
+			g.waking.Do(func() { time.AfterFunc(wakeTime, func() { g.set("open") }) })
 		}
 		select {
 		case <-next:

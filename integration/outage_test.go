@@ -188,6 +188,30 @@ func TestAShareThatHangsAtTheStart(t *testing.T) {
 	wantProbe(t, d.path("org/on-share"), syscall.EHOSTUNREACH)
 }
 
+// What a store on a share looks like takes as long to see as the share to be
+// mounted; a later start knows it, whatever the share does then.
+func TestTheLayoutOfASlowShare(t *testing.T) {
+	t.Parallel()
+	file := pattern{2, 70_000}
+	store := tempDir(t, "hub")
+	plant(t, store, snapshotOf("org/m", commit, map[string]any{"model.safetensors": file}))
+	nas := newShare(t, store)
+	nas.set("wake")
+	d := start(t, "--hf-endpoint", "", "--shared", nas.dir)
+	checkReads(t, d.path("org/m/model.safetensors"), file)
+	d.stop()
+
+	nas.set("hang")
+	d = startOn(t, d.mount, d.cache, "--hf-endpoint", "", "--shared", nas.dir)
+	wantProbe(t, d.path("models--org--m"), syscall.EHOSTUNREACH)
+	nas.set("open")
+	eventually(t, "the share is used again", 20*time.Second, func() bool {
+		_, err := os.Stat(d.path("org/m/model.safetensors"))
+		return err == nil
+	})
+	checkReads(t, d.path("org/m/model.safetensors"), file)
+}
+
 // All at once: nobody can be asked, and the disk's own models don't notice.
 func TestEverythingHangs(t *testing.T) {
 	hub, router := hubtest.New(t), oldRouter(t)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -14,39 +16,74 @@ import (
 )
 
 // How long a start waits to see what layout a directory has. One that can't be
-// read in that time is a plain tree until the next start.
+// read in that time is a plain tree until the next start, a share what it was
+// the last time.
 const (
-	localLook  = 2 * time.Second // of a disk that has to spin up
-	sharedLook = 200 * time.Millisecond
+	localLook  = 2 * time.Second        // of a disk that has to spin up
+	firstLook  = 2 * time.Second        // of a share that no start has seen: an automounter may have to mount it
+	sharedLook = 200 * time.Millisecond // of one that was seen: readers may be waiting for a server that starts again
 	// recogniserStarts is how long the process that looks at a share may take
 	// to begin.
 	recogniserStarts = 5 * time.Second
 )
 
-// layoutsOf recognises the layouts in a directory, which may hang: look is left
-// behind then, and what was seen the last time counts, if known is not nil.
-func layoutsOf(root string, as model.SourceKind, limit time.Duration, look func(dir string) ([]discover.Store, error), known resolver.Facts, log *slog.Logger) []placed {
+// layoutsOf recognises the layouts in a directory of this machine.
+func layoutsOf(root string, log *slog.Logger) []placed {
+	seen, err := lookFor(root, localLook, localLayouts)
+	if err != nil {
+		seen = plain(root, log, err)
+	}
+	return placeAll(seen, model.Local, log)
+}
+
+// layoutsOfShares recognises the layouts in the directories of shares, which
+// may hang, all at once. What was seen of one the last time is in known, which
+// may be nil, and counts if it does not answer.
+func layoutsOfShares(roots []string, known resolver.Facts, log *slog.Logger) []placed {
+	lists := make([][]placed, len(roots))
+	var wg sync.WaitGroup
+	for i, root := range roots {
+		wg.Go(func() { lists[i] = placeAll(seenOfShare(root, known, log), model.Shared, log) })
+	}
+	wg.Wait()
+	return slices.Concat(lists...)
+}
+
+func seenOfShare(root string, known resolver.Facts, log *slog.Logger) []discover.Store {
 	var before []discover.Store
 	var factErr error
 	if known != nil {
 		_, factErr = known.Get(root, &before)
 	}
-	seen, err := lookFor(root, limit, look)
+	limit := sharedLook
+	if len(before) == 0 {
+		limit = firstLook
+	}
+	seen, err := lookFor(root, recogniserStarts+limit, func(dir string) ([]discover.Store, error) { return sharedLayouts(dir, limit) })
 	switch {
 	case err != nil && len(before) > 0:
 		seen = before
 		log.Warn("the directory can't be read; it is what it was the last time until modelfs is started again", "directory", root, "cause", err)
 	case err != nil:
-		seen = []discover.Store{{Dir: root}}
-		log.Warn("the directory can't be read; it is taken for a plain tree until modelfs is started again", "directory", root, "cause", err)
-	case known != nil && (len(seen) > 1 || seen[0].Kind != "") && !reflect.DeepEqual(seen, before):
+		seen = plain(root, log, err)
+	case known != nil && !reflect.DeepEqual(seen, before):
 		factErr = errors.Join(factErr, known.Put(root, seen))
 	}
 	if factErr != nil {
 		log.Warn("the layout of a share is not remembered", "directory", root, "cause", factErr)
 	}
-	list := make([]placed, len(seen))
-	for i, s := range seen {
+	return seen
+}
+
+// plain is what a directory that can't be read is taken for.
+func plain(root string, log *slog.Logger, cause error) []discover.Store {
+	log.Warn("the directory can't be read; it is taken for a plain tree until modelfs is started again", "directory", root, "cause", cause)
+	return []discover.Store{{Dir: root}}
+}
+
+func placeAll(stores []discover.Store, as model.SourceKind, log *slog.Logger) []placed {
+	list := make([]placed, len(stores))
+	for i, s := range stores {
 		if s.Kind != "" {
 			log.Info("the directory is the store of another tool", "layout", s.Kind, "directory", s.Dir)
 		}

@@ -105,8 +105,8 @@ func tellLayouts(cmd *cobra.Command, dir string) error {
 }
 
 // sharedLayouts are the layouts in a directory on a share: another process looks,
-// and is left behind if it gets stuck.
-func sharedLayouts(dir string) ([]discover.Store, error) {
+// for no longer than the limit, and is left behind if it gets stuck.
+func sharedLayouts(dir string, limit time.Duration) ([]discover.Store, error) {
 	var s []discover.Store
 	said, says, err := os.Pipe()
 	if err != nil {
@@ -125,15 +125,15 @@ func sharedLayouts(dir string) ([]discover.Store, error) {
 		go cmd.Wait()          //nolint:errcheck // how it ended says nothing
 	}()
 	lines := bufio.NewReader(said)
-	for _, limit := range []time.Duration{recogniserStarts, sharedLook} {
-		if err := said.SetReadDeadline(time.Now().Add(limit)); err != nil {
+	for i, wait := range []time.Duration{recogniserStarts, limit} {
+		if err := said.SetReadDeadline(time.Now().Add(wait)); err != nil {
 			return s, err
 		}
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			return s, err
 		}
-		if limit == sharedLook && json.Unmarshal(line, &s) != nil {
+		if i == 1 && json.Unmarshal(line, &s) != nil {
 			return nil, errors.New(strings.TrimPrefix(strings.TrimSpace(string(line)), "modelfs: ")) // it could not look
 		}
 	}

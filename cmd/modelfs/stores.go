@@ -50,11 +50,9 @@ func openTrees(cfg *config.Config, point string, known resolver.Facts, log *slog
 func treesOf(cfg *config.Config, point string, known resolver.Facts, log *slog.Logger) []placed {
 	var list []placed
 	for _, root := range cfg.Local {
-		list = append(list, layoutsOf(root, model.Local, localLook, localLayouts, nil, log)...)
+		list = append(list, layoutsOf(root, log)...)
 	}
-	for _, root := range cfg.Shared {
-		list = append(list, layoutsOf(root, model.Shared, recogniserStarts+sharedLook, sharedLayouts, known, log)...)
-	}
+	list = append(list, layoutsOfShares(cfg.Shared, known, log)...)
 	if cfg.NoDiscover {
 		return list
 	}
