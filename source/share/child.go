@@ -22,6 +22,9 @@ import (
 const (
 	// maxWaiting bounds the requests that one child is working on.
 	maxWaiting = 2048
+	// maxQueued bounds the packets that a child has not taken: what is asked of
+	// it, that as much of it is not wanted any more, and what is let go.
+	maxQueued = 4 * maxWaiting
 	// wedgedAfter is how long after its own deadline an answer may be due. A
 	// child answers in time whatever its share does; one that doesn't is stopped
 	// or starved.
@@ -41,10 +44,20 @@ type child struct {
 	gone    chan struct{} // closed when the process has been waited for
 	hung    atomic.Int64  // the Hung of its last reply
 
-	mu      sync.Mutex // guards the rest
+	queue chan packet   // what found no room in the socket, in order
+	over  chan struct{} // closed with ended
+
+	mu      sync.Mutex // guards the rest, and the order of packets; held for a send only if that does not wait
+	queued  int        // packets that are in queue, or being sent from there
 	last    uint64     // the last request's ID
 	waiting map[uint64]chan *reply
 	ended   error // not nil: it answers nothing any more
+}
+
+// A packet is a request on its way to a child.
+type packet struct {
+	b    []byte
+	with *os.File // closed once it is sent; or nil
 }
 
 // spawn starts a child. What it says to people goes to output.
@@ -76,8 +89,10 @@ func spawn(command []string, output io.Writer) (*child, error) {
 		w.close()
 		return nil, errors.Join(fmt.Errorf("starting a process for the share: %w", err), conn.Close(), said.Close())
 	}
-	c := &child{cmd: cmd, conn: conn, window: w, started: time.Now(), gone: make(chan struct{}), waiting: make(map[uint64]chan *reply)}
+	c := &child{cmd: cmd, conn: conn, window: w, started: time.Now(), gone: make(chan struct{}),
+		queue: make(chan packet, maxQueued), over: make(chan struct{}), waiting: make(map[uint64]chan *reply)}
 	go c.listen()
+	go c.write()
 	go relay(said, output)
 	go c.reap(said)
 	return c, nil
@@ -139,6 +154,7 @@ func (c *child) end(err error) {
 	first := c.ended == nil
 	if first {
 		c.ended = err
+		close(c.over)
 	}
 	waiting := c.waiting
 	c.waiting = nil
@@ -147,7 +163,7 @@ func (c *child) end(err error) {
 		w <- &reply{ID: id, Fault: faultOf(err)}
 	}
 	if first {
-		_ = c.conn.Close() // ends listen, and the child
+		_ = c.conn.Close() // ends listen and write, and the child
 		c.window.close()
 	}
 }
@@ -194,40 +210,111 @@ func (c *child) discard(r *reply) {
 		r.file.Close() // a memory file, or one that only names a file: nothing is flushed
 	}
 	if r.Slot != 0 {
-		c.tell(request{Op: opFree, Slot: r.Slot})
+		c.post(request{Op: opFree, Slot: r.Slot}, nil)
 	}
 }
 
-// tell sends what has no answer.
-func (c *child) tell(q request) {
-	if err := send(c.conn, q, nil, false); err != nil {
-		c.kill(model.Errorf(model.Unavailable, "the process that reads the share takes nothing: %w", err))
+// post sends a request after those that were posted before, and takes with
+// over. It does not wait: a child that is starved of the processor takes its
+// packets late, and some 270 fit the socket, so the rest is queued. One that
+// takes none is found out by abandon; one that lets the queue run full is
+// killed, for what is lost it would hold for ever.
+func (c *child) post(q request, with *os.File) {
+	b, err := encode(q)
+	p := packet{b, with}
+	queued := false
+	if err == nil {
+		queued, err = c.sendOrQueue(p)
 	}
+	if !queued {
+		p.drop()
+	}
+	if err != nil {
+		c.kill(errTakesNothing(err))
+	}
+}
+
+func errTakesNothing(cause error) error {
+	return model.Errorf(model.Unavailable, "the process that reads the share takes nothing: %w", cause)
+}
+
+// sendOrQueue does nothing with a child that has ended.
+func (c *child) sendOrQueue(p packet) (queued bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != nil {
+		return false, nil
+	}
+	if c.queued == 0 {
+		if err := send(c.conn, p.b, p.with, false); !errors.Is(err, unix.EAGAIN) {
+			return false, err
+		}
+	}
+	if c.queued >= maxQueued {
+		return false, fmt.Errorf("%d packets wait for it", c.queued)
+	}
+	c.queued++
+	c.queue <- p // which has room for all that are counted
+	return true, nil
+}
+
+// write sends what is queued.
+func (c *child) write() {
+	for {
+		select {
+		case p := <-c.queue:
+			err := send(c.conn, p.b, p.with, true)
+			p.drop()
+			c.mu.Lock()
+			c.queued--
+			c.mu.Unlock()
+			if err != nil {
+				c.kill(errTakesNothing(err))
+			}
+			continue
+		case <-c.over:
+		}
+		for len(c.queue) > 0 {
+			(<-c.queue).drop()
+		}
+		return
+	}
+}
+
+func (p packet) drop() {
+	if p.with != nil {
+		p.with.Close()
+	}
+}
+
+// duplicate is another descriptor of the same open file; nil of none.
+func duplicate(f *os.File) (*os.File, error) {
+	if f == nil {
+		return nil, nil
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0) // blocking mode is what such a file has anyway
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // ask sends a request and waits for its reply no longer than ctx. The caller
-// lets go of what the reply holds.
+// lets go of what the reply holds, and of with.
 func (c *child) ask(ctx context.Context, q request, with *os.File) (*reply, error) {
-	w := make(chan *reply, 1)
-	c.mu.Lock()
-	if err := c.ended; err != nil {
-		c.mu.Unlock()
+	theirs, err := duplicate(with)
+	if err != nil {
 		return nil, err
 	}
-	if len(c.waiting) >= maxWaiting {
-		c.mu.Unlock()
-		return nil, model.Errorf(model.Unavailable, "%d operations wait for it already", maxWaiting)
+	w, err := c.expect(&q)
+	if err != nil {
+		packet{with: theirs}.drop()
+		return nil, err
 	}
-	c.last++
-	q.ID = c.last
-	c.waiting[q.ID] = w
-	c.mu.Unlock()
 	if deadline, ok := ctx.Deadline(); ok {
 		q.Wait = time.Until(deadline)
 	}
-	if err := send(c.conn, q, with, false); err != nil {
-		c.kill(model.Errorf(model.Unavailable, "the process that reads the share takes nothing: %w", err))
-	}
+	c.post(q, theirs)
 	select {
 	case r := <-w:
 		return r, nil
@@ -235,6 +322,23 @@ func (c *child) ask(ctx context.Context, q request, with *os.File) (*reply, erro
 	}
 	c.abandon(q.ID, w)
 	return nil, ctx.Err()
+}
+
+// expect numbers a request, and is where its reply will come.
+func (c *child) expect(q *request) (chan *reply, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended != nil {
+		return nil, c.ended
+	}
+	if len(c.waiting) >= maxWaiting {
+		return nil, model.Errorf(model.Unavailable, "%d operations wait for it already", maxWaiting)
+	}
+	c.last++
+	q.ID = c.last
+	w := make(chan *reply, 1)
+	c.waiting[q.ID] = w
+	return w, nil
 }
 
 // abandon leaves a request to itself; a child that never answers it is
@@ -251,7 +355,7 @@ func (c *child) abandon(id uint64, w chan *reply) {
 		c.discard(<-w) // it has just come
 		return
 	}
-	c.tell(request{Op: opCancel, ID: id})
+	c.post(request{Op: opCancel, ID: id}, nil)
 	go func() {
 		limit := time.NewTimer(wedgedAfter)
 		defer limit.Stop()

@@ -53,7 +53,7 @@ func (p *place) open(ctx context.Context, number uint64) (*os.File, model.Stat, 
 		r.file.Close()
 	}
 	if c != nil && number != 0 {
-		c.tell(request{Op: opClose, File: number})
+		c.post(request{Op: opClose, File: number}, nil)
 	}
 	return nil, model.Stat{}, nil, err
 }
@@ -141,7 +141,7 @@ func (r *reader) read(ctx context.Context, p []byte, off int64) (int, error) {
 // the file.
 func (r *reader) Close() error {
 	if c := r.sent.Load(); c != nil {
-		c.tell(request{Op: opClose, File: r.number})
+		c.post(request{Op: opClose, File: r.number}, nil)
 	}
 	return r.file.Close()
 }

@@ -136,16 +136,22 @@ func (w *worker) begin(q request, named *os.File) {
 }
 
 func (w *worker) send(r *reply) {
-	err := send(w.conn, r, r.file, true)
-	if r.file != nil {
-		r.file.Close()
-	}
+	b, err := encode(r)
 	if model.IsKind(err, model.Invalid) { // it fits no packet
 		large := &reply{ID: r.ID, Hung: r.Hung, Large: true}
-		if large.file, err = enlarge(r); err == nil {
-			err = send(w.conn, large, large.file, true)
-			large.file.Close()
+		if r.file != nil {
+			r.file.Close()
 		}
+		if large.file, err = enlarge(r); err == nil {
+			r = large
+			b, err = encode(r)
+		}
+	}
+	if err == nil {
+		err = send(w.conn, b, r.file, true)
+	}
+	if r.file != nil {
+		r.file.Close()
 	}
 	if err != nil && !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		w.log.Error("an answer could not be sent", "cause", err)

@@ -266,11 +266,7 @@ func TestAChildThatIsStopped(t *testing.T) {
 	s.mu.Lock()
 	c := s.cur
 	s.mu.Unlock()
-	must(t, c.cmd.Process.Signal(syscall.SIGSTOP))
-	eventually(t, func() bool { // a signal takes its time
-		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-		return bytes.Contains(stat, []byte(") T "))
-	})
+	stop(t, c)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Names(ctx); !model.IsKind(err, model.Unavailable) {
@@ -278,6 +274,57 @@ func TestAChildThatIsStopped(t *testing.T) {
 	}
 	c.kill(io.ErrUnexpectedEOF) // as abandon does, some seconds later
 	eventually(t, func() bool { _, err := s.Names(context.Background()); return err == nil })
+}
+
+func stop(t *testing.T, c *child) {
+	t.Helper()
+	must(t, c.cmd.Process.Signal(syscall.SIGSTOP))
+	eventually(t, func() bool { // a signal takes its time
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		return bytes.Contains(stat, []byte(") T "))
+	})
+}
+
+// On a machine that is busy a child takes its packets late, and far more may
+// be asked of it by then than the socket holds: all of it is answered, and
+// what was given up is no loss.
+func TestAChildThatIsStarved(t *testing.T) {
+	s := source(t, plant(t, map[string]string{"m/model.gguf": "w"}))
+	named, _, err := s.At(filepath.Join(s.cfg.Root, "m/model.gguf")).Open(context.Background())
+	must(t, err)
+	defer named.Close()
+	s.mu.Lock()
+	c := s.cur
+	s.mu.Unlock()
+	stop(t, c)
+	var wg sync.WaitGroup
+	const calls = 400 // the socket holds some 270
+	for i := range calls {
+		wg.Go(func() {
+			n := model.Name{Repo: fmt.Sprint("nobody", i)}
+			if _, err := s.Find(context.Background(), n); !model.IsKind(err, model.NotFound) {
+				t.Errorf("%s: %v", n, err)
+			}
+		})
+	}
+	left, cancel := context.WithCancel(context.Background())
+	wg.Go(func() {
+		_, err := c.ask(left, request{Op: opRead, File: 1, Len: 1, Wait: time.Minute}, named)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("who left: %v", err)
+		}
+	})
+	eventually(t, func() bool { // the socket is full, and the rest is queued
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.waiting) == calls+1
+	})
+	cancel()
+	must(t, c.cmd.Process.Signal(syscall.SIGCONT))
+	wg.Wait()
+	if !c.alive() {
+		t.Error("the child was given up")
+	}
 }
 
 func TestClose(t *testing.T) {
@@ -375,14 +422,13 @@ func TestAChildKeepsNothingOpen(t *testing.T) {
 	c, err := s.child(ctx)
 	must(t, err)
 	for number := range uint64(500) {
-		answer := make(chan *reply, 1)
-		c.mu.Lock()
-		c.last++
-		id := c.last
-		c.waiting[id] = answer
-		c.mu.Unlock()
-		must(t, send(c.conn, request{ID: id, Op: opRead, Wait: time.Minute, File: number, Len: 7}, named, false))
-		c.tell(request{Op: opClose, File: number})
+		q := request{Op: opRead, Wait: time.Minute, File: number, Len: 7}
+		answer, err := c.expect(&q)
+		must(t, err)
+		theirs, err := duplicate(named)
+		must(t, err)
+		c.post(q, theirs)
+		c.post(request{Op: opClose, File: number}, nil)
 		c.discard(<-answer)
 	}
 	open := func() int {

@@ -127,16 +127,19 @@ const (
 	maxLarge = 512 << 20
 )
 
-// send sends one packet, at once or not at all: a child that does not take
-// its packets is stuck as a whole, and nobody may wait for it.
-func send(conn *net.UnixConn, v any, with *os.File, wait bool) error {
+// encode is what a packet holds.
+func encode(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
-	if err != nil {
-		return err
+	if err == nil && len(b) > maxPacket {
+		err = model.Errorf(model.Invalid, "a packet of %d bytes", len(b))
 	}
-	if len(b) > maxPacket {
-		return model.Errorf(model.Invalid, "a packet of %d bytes", len(b))
-	}
+	return b, err
+}
+
+// send sends one packet. With wait it waits for room, which the other side
+// makes by taking those that were sent before, until conn is closed; without it
+// the error is EAGAIN.
+func send(conn *net.UnixConn, b []byte, with *os.File, wait bool) error {
 	var rights []byte
 	if with != nil {
 		rights = unix.UnixRights(int(with.Fd())) // blocking mode is what such a file has anyway
