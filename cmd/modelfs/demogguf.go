@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // GGUF's numbers (ggml's docs/gguf.md): the types of values, and the
@@ -44,13 +45,13 @@ func demoGGUF(rows int) []byte {
 	w.uint64(0) // offset in the data
 	w.pad(ggufAlignment)
 
-	w.buf.Grow(4 * columns * rows)
+	gguf := slices.Grow(w.buf.Bytes(), 4*columns*rows)
 	state := uint32(1)
 	for range columns * rows {
-		state = state*1664525 + 1013904223                          // Numerical Recipes' generator
-		w.uint32(math.Float32bits(float32(state>>8|1) / (1 << 24))) // (0, 1)
+		state = state*1664525 + 1013904223                                                           // Numerical Recipes' generator
+		gguf = binary.LittleEndian.AppendUint32(gguf, math.Float32bits(float32(state>>8|1)/(1<<24))) // (0, 1)
 	}
-	return w.buf.Bytes()
+	return gguf
 }
 
 // ggufWriter writes GGUF's little-endian values.

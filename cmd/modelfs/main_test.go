@@ -23,8 +23,19 @@ func (w watched) Run() int { return leaktest.Run(w.m.Run) }
 // Scripts are the command line as people and units use it: real processes,
 // real mounts. They need root and /dev/fuse.
 func TestScripts(t *testing.T) {
+	// The package's own removes the directories only if every script was run.
+	dirs, err := os.MkdirTemp("", "scripts") // a short path: sockets lie in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dirs); err != nil {
+			t.Error(err)
+		}
+	})
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:         "testdata/script",
+		WorkdirRoot: dirs,
 		Setup: func(env *testscript.Env) error {
 			// None of the machine's own settings, and no Hub unless a script says so.
 			env.Setenv("HOME", env.WorkDir)
