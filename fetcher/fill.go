@@ -153,12 +153,14 @@ func (l *fill) step(ctx context.Context) (wait time.Duration, more bool) {
 	return l.rest(now)
 }
 
-// rest says how long run may sleep, or that it may end.
+// rest says how long run may sleep, or that it may end. Whatever step would act
+// on has to keep run going: a change that came since step looked was followed
+// by a kick, which a run that ends does not hear.
 func (l *fill) rest(now time.Time) (time.Duration, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiters := l.waitersNow()
-	if !waiters && len(l.transfers) == 0 && !l.wantsMore(now) {
+	if !waiters && len(l.transfers) == 0 && !l.wantsMore() {
 		l.running = false
 		return 0, false
 	}
@@ -167,18 +169,20 @@ func (l *fill) rest(now time.Time) (time.Duration, bool) {
 		return sweepTime, true
 	case len(l.transfers) > 0:
 		return rampTime, true
+	case l.complete():
+		return max(0, l.retry.Sub(now)), true // to be verified
 	}
-	return max(l.pausedUntil(now).Sub(now), l.retry.Sub(now), rampTime), true
+	return max(l.pausedUntil(now).Sub(now), rampTime), true
 }
 
 func (l *fill) waitersNow() bool { return len(l.waiting) > 0 }
 
 // wantsMore reports whether the fill would start something if it could.
-func (l *fill) wantsMore(now time.Time) bool {
+func (l *fill) wantsMore() bool {
 	if l.phase != filling {
 		return false
 	}
-	return l.granted && !l.complete() || l.complete() && now.Before(l.retry) || l.streamsWant()
+	return l.complete() || l.granted || l.streamsWant()
 }
 
 func (l *fill) streamsWant() bool {

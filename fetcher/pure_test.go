@@ -232,3 +232,33 @@ func TestSiblingsOf(t *testing.T) {
 		}
 	}
 }
+
+// TestACompleteFillIsVerified: the last bytes may come, and the request for
+// them end, between run's look at what is to be verified and its end; what
+// tells it so is not heard any more then.
+func TestACompleteFillIsVerified(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		name  string
+		phase phase
+		here  bool
+		retry time.Time
+		wait  time.Duration
+		more  bool
+	}{
+		{"complete", filling, true, time.Time{}, 0, true},
+		{"complete, and the disk did not keep it", filling, true, now.Add(verifyAgain), verifyAgain, true},
+		{"being verified", verifying, true, time.Time{}, 0, false},
+		{"incomplete, and nobody wants it", filling, false, time.Time{}, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := &fill{board: newBoard(blockSize), phase: tt.phase, running: true, retry: tt.retry}
+			if tt.here {
+				l.have.add(0)
+			}
+			if wait, more := l.rest(now); wait != tt.wait || more != tt.more || l.running != tt.more {
+				t.Errorf("rest() = %v, %v; running %v", wait, more, l.running)
+			}
+		})
+	}
+}

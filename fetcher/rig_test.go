@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ type tb interface {
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 	Fatal(args ...any)
+	Failed() bool
+	Logf(format string, args ...any)
 }
 
 // A rig is a fetcher on a store of its own and a scripted Hub.
@@ -60,6 +63,11 @@ func newRig(t tb, opts ...rigOption) *rig {
 	must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	r := &rig{t: t, dir: dir, log: &logBuffer{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the log:\n%s", r.log)
+		}
+	})
 	for _, o := range opts {
 		o(r)
 	}
@@ -212,7 +220,9 @@ func within(t tb, d time.Duration, what string, ok func() bool) {
 	defer tick.Stop()
 	for end := time.Now().Add(d); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", d, what)
+			var all bytes.Buffer
+			_ = pprof.Lookup("goroutine").WriteTo(&all, 1)
+			t.Fatalf("not within %v: %s; who waits:\n%s", d, what, all.String())
 		}
 	}
 }

@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("MODELFS_CONFIG", os.DevNull)
 			env.Setenv("MODELFS_HF_ENDPOINT", "")
 			env.Setenv("MODELFS_CACHE", env.WorkDir+"/cache")
+			env.Setenv("GORACE", noRaceSleep)
 			env.Values[daemonsKey{}] = make(daemons)
 			return nil
 		},

@@ -38,6 +38,10 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// noRaceSleep is GORACE's value that keeps the race detector from waiting a
+// second at the end of each process.
+const noRaceSleep = "atexit_sleep_ms=0"
+
 // command is a command of the script's environment.
 func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath(args[0])
@@ -46,7 +50,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	}
 	ts.Check(err)
 	cmd := &exec.Cmd{Path: path, Args: args, Dir: ts.MkAbs("."), WaitDelay: 10 * time.Second}
-	cmd.Env = []string{"GORACE=atexit_sleep_ms=0"} // else the race detector keeps each process for a second
+	cmd.Env = []string{"GORACE=" + noRaceSleep}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "MODELFS_CONFIG", "MODELFS_HF_ENDPOINT", "MODELFS_CACHE", "NOTIFY_SOCKET"} {
 		if v := ts.Getenv(name); v != "" || strings.HasPrefix(name, "MODELFS_") {
 			cmd.Env = append(cmd.Env, name+"="+v)
