@@ -52,12 +52,20 @@ const (
 
 // A turn is a fill that wants to be filled to its end.
 type turn struct {
-	l     *fill
-	order int
-	since time.Time
+	l      *fill
+	order  int
+	since  time.Time // since when it wants it; of a hopeless one, its last failure
+	pulled bool
 }
 
-// grant lets the first MaxFills fills work in the background, and no others.
+// beside reports whether the fill works beside those whose turn it is: a pull
+// whose origins fail has to see for itself whether they still do, or it would
+// wait without end behind fills of which the same is true. It takes nothing
+// from the others, and has to wait for its turn as soon as bytes come.
+func (t turn) beside() bool { return t.pulled && t.order == turnHopeless }
+
+// grant lets the first MaxFills fills work in the background, and no others but
+// those that work beside them.
 func (f *Fetcher) grant() {
 	var turns []turn
 	for _, l := range f.snapshot() {
@@ -72,7 +80,7 @@ func (f *Fetcher) grant() {
 		return cmp.Or(cmp.Compare(a.order, b.order), a.since.Compare(b.since))
 	})
 	for i, t := range turns {
-		t.l.allow(i < f.cfg.MaxFills)
+		t.l.allow(i < f.cfg.MaxFills || t.beside())
 	}
 	if len(turns) < f.cfg.MaxFills {
 		f.nextSibling()
@@ -91,23 +99,36 @@ func (l *fill) turn(used bool) (turn, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wish := l.pulls > 0 || !l.f.cfg.Touched && l.settled && l.fits && (l.touched || l.sibling)
-	if !wish || l.phase != filling || l.part == nil || l.complete() || now.Before(l.failUntil) || now.Before(l.rests) {
+	rests := now.Before(l.failUntil) || now.Before(l.rests) || l.storeOff(now)
+	if !wish || rests || l.phase != filling || l.part == nil || l.complete() {
 		l.wanted = time.Time{}
 		return turn{}, false
 	}
 	if l.wanted.IsZero() {
 		l.wanted = now
 	}
-	t := turn{l: l, order: turnLeft, since: l.wanted}
+	t := turn{l: l, order: turnLeft, since: l.wanted, pulled: l.pulls > 0}
 	switch {
 	case l.trouble(now) != nil:
-		t.order = turnHopeless
+		// The next failure is another one's: origins come back one by one.
+		t.order, t.since = turnHopeless, l.lastFailure()
 	case l.pulls > 0 || used && l.touched:
 		t.order = turnRead
 	case !l.touched:
 		t.order = turnSibling
 	}
 	return t, true
+}
+
+// lastFailure is when an origin of the fill failed last. The caller holds the lock.
+func (l *fill) lastFailure() time.Time {
+	var last time.Time
+	for _, c := range l.cands {
+		if c.at.After(last) {
+			last = c.at
+		}
+	}
+	return last
 }
 
 // allow says whether it is the fill's turn.

@@ -3,7 +3,9 @@ package fetcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -217,6 +219,67 @@ func TestPullOfAnOriginThatIsGone(t *testing.T) {
 		<-time.After(remember)
 		must(t, r.f.Pull(context.Background(), v, &v.Files[1], nil))
 	})
+}
+
+// A pull of an origin that is gone does not wait for its turn behind another
+// file of which the same is true and that has a reader.
+func TestPullBehindAFillOfNoHope(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory, withConfig(func(c *Config) { c.ReadTimeout = time.Minute }))
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		a, b := hubtest.Pattern(6, 64*mib), hubtest.Pattern(7, 32*mib)
+		v := r.view("org/model", hubtest.File{Path: "a", Content: a, LFS: true}, hubtest.File{Path: "b", Content: b, LFS: true})
+		ra, rb := r.open(v, &v.Files[0]), r.open(v, &v.Files[1])
+		defer ra.Close()
+		defer rb.Close()
+		readAt(t, ra, a, 10*mib, mib)
+		readAt(t, rb, b, 0, mib)
+		r.hub.Refuse()
+		<-time.After(time.Minute)
+		// What is missing of b is asked for, and fails.
+		if _, err := rb.ReadAt(context.Background(), make([]byte, mib), 16*mib); !model.IsKind(err, model.Timeout) {
+			t.Fatalf("a read whose origin is gone: %v", err)
+		}
+		<-time.After(remember)
+		began := time.Now()
+		if err := r.f.Pull(context.Background(), v, &v.Files[1], nil); !model.IsKind(err, model.Timeout) {
+			t.Errorf("a pull whose origin is gone: %v", err)
+		}
+		if took := time.Since(began); took > 70*time.Second {
+			t.Errorf("that took %v", took)
+		}
+	})
+}
+
+// Of two files whose origins failed the one whose origin is back is filled,
+// whichever of them began first and though nobody waits for either.
+func TestOriginsComeBackOneByOne(t *testing.T) {
+	for _, back := range []int{0, 1} {
+		t.Run(fmt.Sprintf("number %d", back+1), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				r.hub.SetConnRate(mib, hubtest.AtCDN)
+				contents := []*hubtest.PatternContent{hubtest.Pattern(6, 64*mib), hubtest.Pattern(7, 64*mib)}
+				v := r.view("org/model", hubtest.File{Path: "a", Content: contents[0], LFS: true}, hubtest.File{Path: "b", Content: contents[1], LFS: true})
+				var gone []*hubtest.Fault
+				for i, c := range contents {
+					rd := r.open(v, &v.Files[i])
+					defer rd.Close()
+					readAt(t, rd, c, 10*mib, mib)
+					gone = append(gone, r.hub.Fault(hubtest.Filter{Host: hubtest.AtCDN, Path: "org/model/" + v.Files[i].Path}, hubtest.Always(), hubtest.Status(503, nil, "")))
+				}
+				<-time.After(5 * time.Minute)
+				if n := strings.Count(r.log.String(), "an origin failed"); n < 2 {
+					t.Fatalf("%d failures: this test sees nothing", n)
+				}
+				gone[back].Remove()
+				<-time.After(3 * time.Minute)
+				if !r.f.State(v.Model, &v.Files[back]).Complete || r.f.State(v.Model, &v.Files[1-back]).Complete {
+					t.Errorf("%+v", r.f.Status())
+				}
+			})
+		})
+	}
 }
 
 func TestSecondURLTakesOver(t *testing.T) {

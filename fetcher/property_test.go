@@ -28,6 +28,10 @@ var passing = map[string]func(seed uint64) hubtest.Effect{
 	"nothing": func(uint64) hubtest.Effect { return hubtest.Delay(0) },
 }
 
+// forever is longer, in virtual time, than anything here may take: what hangs
+// is then a failure that can be repeated and made smaller.
+const forever = time.Hour
+
 // A world is the property test's state: the rig, and what each open reader
 // must show.
 type world struct {
@@ -153,7 +157,7 @@ func (w *world) reads(t *rapid.T) {
 }
 
 func (w *world) read(rd model.Reader, c hubtest.Content, off int64, n int, leaves bool) error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), forever)
 	defer cancel()
 	if leaves {
 		ctx, cancel = context.WithTimeout(ctx, 30*time.Millisecond)
@@ -222,7 +226,9 @@ func (w *world) crash(t *rapid.T) {
 // pull fetches a whole file, which may take others' place.
 func (w *world) pull(t *rapid.T) {
 	i := rapid.IntRange(0, len(w.contents)-1).Draw(t, "file")
-	err := w.f.Pull(context.Background(), w.view, &w.view.Files[i], nil)
+	ctx, cancel := context.WithTimeout(context.Background(), forever)
+	defer cancel()
+	err := w.f.Pull(ctx, w.view, &w.view.Files[i], nil)
 	if err != nil && !model.IsKind(err, model.NoSpace) && !(w.down && (model.IsKind(err, model.Unavailable) || model.IsKind(err, model.Timeout))) {
 		t.Fatalf("pull: %v", err)
 	}
