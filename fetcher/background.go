@@ -79,11 +79,18 @@ func (f *Fetcher) grant() {
 	slices.SortFunc(turns, func(a, b turn) int {
 		return cmp.Or(cmp.Compare(a.order, b.order), a.since.Compare(b.since))
 	})
+	working := 0
+	failing := make(map[string]bool) // sources
 	for i, t := range turns {
 		t.l.allow(i < f.cfg.MaxFills || t.beside())
+		if t.order == turnHopeless {
+			failing[t.l.id.Source] = true
+		} else {
+			working++
+		}
 	}
-	if len(turns) < f.cfg.MaxFills {
-		f.nextSibling()
+	if working < f.cfg.MaxFills {
+		f.nextSibling(failing)
 	}
 }
 
@@ -197,22 +204,31 @@ func (f *Fetcher) haveRoom(set []*model.File) bool {
 	return sum <= f.cfg.Store.Usage().Budget
 }
 
-// nextSibling opens the fill of the next file in line that is not here.
-func (f *Fetcher) nextSibling() {
+// nextSibling opens the fill of the next file in line that is not here, and
+// whose source is not failing.
+func (f *Fetcher) nextSibling(failing map[string]bool) {
 	for {
-		f.mu.Lock()
-		if len(f.siblings) == 0 {
-			f.mu.Unlock()
+		s, ok := f.unqueue(failing)
+		if !ok {
 			return
 		}
-		s := f.siblings[0]
-		f.siblings = f.siblings[1:]
-		f.mu.Unlock()
 		if f.have(s.file) == "" && f.elsewhere(s.file) == nil && f.condemned(fillID{Key: s.file.Key, Source: s.view.Source}) == nil {
 			f.adopt(s)
 			return
 		}
 	}
+}
+
+func (f *Fetcher) unqueue(failing map[string]bool) (sibling, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.siblings, func(s sibling) bool { return !failing[s.view.Source] })
+	if i < 0 {
+		return sibling{}, false
+	}
+	s := f.siblings[i]
+	f.siblings = slices.Delete(f.siblings, i, i+1)
+	return s, true
 }
 
 // elsewhere is where the file lies on this machine, outside the backing dir,

@@ -282,6 +282,69 @@ func TestOriginsComeBackOneByOne(t *testing.T) {
 	}
 }
 
+// An origin that fails is asked by one request at a time for what nobody waits
+// for, and at full speed again once it is back.
+func TestAFailingOriginIsSpared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		c := hubtest.Pattern(5, 100*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		readAt(t, rd, c, 10*mib, mib)
+		fault := r.hub.Fault(atCDN, hubtest.Always(), hubtest.Status(503, nil, ""))
+		<-time.After(time.Minute)
+		before := r.asked(hubtest.AtCDN)
+		<-time.After(10 * time.Minute)
+		// One request in four attempts, then a pause of up to 15 s.
+		if n := r.asked(hubtest.AtCDN) - before; n < 10*4 || n > 10*40 {
+			t.Errorf("%d requests in ten minutes", n)
+		}
+		fault.Remove()
+		<-time.After(30 * time.Second) // a pause, and what eight connections take for the rest
+		if !r.f.State(v.Model, file).Complete {
+			t.Errorf("%+v", r.f.Status())
+		}
+	})
+}
+
+// A file whose source fails does not keep the rest of another source's set from
+// being fetched, and the rest of its own set is not tried meanwhile.
+func TestSiblingsOfOtherSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		var views []*model.View
+		for _, id := range []string{"org/bad", "org/good"} {
+			var files []hubtest.File
+			for i := range 3 {
+				c := hubtest.Pattern(uint64(len(views)*3+i), 24*mib)
+				files = append(files, hubtest.File{Path: fmt.Sprintf("m-0000%d-of-00003.gguf", i+1), Content: c, LFS: true})
+			}
+			v := r.view(id, files...)
+			v.Source = id
+			views = append(views, v)
+			rd := r.open(v, &v.Files[0])
+			defer rd.Close()
+			readAt(t, rd, files[0].Content, 10*mib, mib)
+			if id == "org/bad" {
+				r.hub.Fault(hubtest.Filter{Host: hubtest.AtCDN, Path: "org/bad/*"}, hubtest.Always(), hubtest.Status(503, nil, ""))
+				<-time.After(time.Minute)
+			}
+		}
+		<-time.After(5 * time.Minute)
+		for i := range 3 {
+			if !r.f.State(views[1].Model, &views[1].Files[i]).Complete {
+				t.Errorf("%s of the source that works is not here: %+v", views[1].Files[i].Path, r.f.Status())
+			}
+		}
+		if n := len(r.hub.Requests(hubtest.Filter{Host: hubtest.AtCDN, Path: "org/bad/m-00002*"})); n != 0 {
+			t.Errorf("%d requests for another file of the source that fails", n)
+		}
+	})
+}
+
 func TestSecondURLTakesOver(t *testing.T) {
 	faults := map[string]func(h *hubtest.Hub, path string){
 		"404": func(h *hubtest.Hub, p string) {

@@ -103,7 +103,7 @@ func (r *ramp) observe(now time.Time, bytes int64) {
 		r.target -= r.step
 		r.step = 0
 		r.hold = now.Add(rampHold)
-	case r.target < mostLanes && !now.Before(r.hold):
+	case speed > 0 && r.target < mostLanes && !now.Before(r.hold): // more of nothing is nothing
 		r.step = min(r.target, mostLanes-r.target)
 		r.target += r.step
 		r.before = speed

@@ -27,13 +27,23 @@ func (l *fill) tick(now time.Time) {
 // climb moves the number of lanes. Only a time in which all of them were at
 // work says anything about it.
 func (l *fill) climb(now time.Time) {
+	if l.observe(now) {
+		l.poke() // or what they bring would be judged before they begin
+	}
+}
+
+// observe has the ramp look at the lanes, and reports whether there are to be
+// more now.
+func (l *fill) observe(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lanes() < l.ramp.target {
 		l.ramp.restart(now, l.fetched)
-		return
+		return false
 	}
+	before := l.ramp.target
 	l.ramp.observe(now, l.fetched)
+	return l.ramp.target > before
 }
 
 func (l *fill) measure(now time.Time) {
