@@ -245,9 +245,7 @@ exec "$0" "$@"' %s "$@"
 func TestContainerWithoutItsGPU(t *testing.T) {
 	t.Parallel()
 	wrapped := filepath.Join(tempDir(t, "bin"), "modelfs")
-	if err := os.WriteFile(wrapped, fmt.Appendf(nil, inContainer, binary), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeExecutable(t, wrapped, fmt.Appendf(nil, inContainer, binary))
 	d, err := launchBinary(t, wrapped, tempDir(t, "mnt"), tempDir(t, "cache"), "--hf-endpoint", "")
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package integration
 import (
 	"debug/elf"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -145,7 +144,7 @@ func TestInAContainer(t *testing.T) {
 func engineScript(t testing.TB, dir, mount string, cold pattern) string {
 	t.Helper()
 	self := filepath.Join(dir, "reader")
-	copyFile(t, self, helper)
+	copyExecutable(t, self, helper)
 	text := "#!/bin/sh\nset -e\n"
 	for path, want := range map[string]pattern{
 		mount + "/here/model.gguf":         {1, 1 << 20},
@@ -156,27 +155,6 @@ func engineScript(t testing.TB, dir, mount string, cold pattern) string {
 	}
 	text += "echo \"engine: uid $(id -u), all right\"\n"
 	script := filepath.Join(dir, "engine.sh")
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeExecutable(t, script, []byte(text))
 	return script
-}
-
-func copyFile(t testing.TB, to, from string) {
-	t.Helper()
-	in, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

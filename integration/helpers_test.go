@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +30,27 @@ func eventually(t testing.TB, what string, limit time.Duration, holds func() boo
 			t.Fatalf("not within %v: %s", limit, what)
 		}
 	}
+}
+
+// writeExecutable writes a program that is run right away. No process may be
+// forked meanwhile: it would hold the file open for writing until its own exec,
+// and nobody could run it (ETXTBSY).
+func writeExecutable(t testing.TB, path string, data []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyExecutable(t testing.TB, to, from string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeExecutable(t, to, data)
 }
 
 // racing says whether everything runs several times as slowly, for the race

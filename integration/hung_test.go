@@ -41,9 +41,7 @@ const (
 func asStarted(t *testing.T) map[string]string {
 	alone := filepath.Join(tempDir(t, "bin"), "modelfs")
 	script := "#!/bin/sh\nexec setarch --uname-2.6 " + binary + " \"$@\"\n"
-	if err := os.WriteFile(alone, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeExecutable(t, alone, []byte(script))
 	return map[string]string{"supervised": binary, "alone": alone}
 }
 

@@ -19,9 +19,7 @@ func withoutNetwork(t testing.TB) string {
 	t.Helper()
 	script := filepath.Join(tempDir(t, "nonet"), "modelfs")
 	text := fmt.Sprintf("#!/bin/sh\nexec unshare --net %s \"$@\"\n", binary)
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeExecutable(t, script, []byte(text))
 	return script
 }
 

@@ -313,22 +313,13 @@ func TestAThousandDescriptorsSurvive(t *testing.T) {
 func TestAServerThatAlwaysCrashesEndsTheService(t *testing.T) {
 	dir := tempDir(t, "bin")
 	own := filepath.Join(dir, "modelfs")
-	data, err := os.ReadFile(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(own, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	copyExecutable(t, own, binary)
 	d, err := launchBinary(t, own, tempDir(t, "mnt"), tempDir(t, "cache"), "--hf-endpoint", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	pid := d.server()
-	writeFile(t, filepath.Join(dir, "broken"), []byte("#!/bin/sh\nexit 7\n"))
-	if err := os.Chmod(filepath.Join(dir, "broken"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	writeExecutable(t, filepath.Join(dir, "broken"), []byte("#!/bin/sh\nexit 7\n"))
 	if err := os.Rename(filepath.Join(dir, "broken"), own); err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func TestTheBackingDirLetsNobodyIn(t *testing.T) {
 		name := args[0]
 		if name == binary {
 			name = filepath.Join(tempDir(t, "bin"), "modelfs")
-			copyFile(t, name, binary)
+			copyExecutable(t, name, binary)
 			if err := os.Chmod(filepath.Dir(name), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -221,7 +221,7 @@ func TestNotRoot(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := tempDir(t, "nobody")
-			copyFile(t, filepath.Join(dir, "modelfs"), binary)
+			copyExecutable(t, filepath.Join(dir, "modelfs"), binary)
 			writeFile(t, filepath.Join(dir, "tree/here/model.gguf"), pattern{1, 1 << 20}.bytes())
 			for _, d := range []string{"mnt", "cache"} {
 				if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
