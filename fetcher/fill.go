@@ -172,7 +172,11 @@ func (l *fill) rest(now time.Time) (time.Duration, bool) {
 	case l.complete():
 		return max(0, l.retry.Sub(now)), true // to be verified
 	}
-	return max(l.pausedUntil(now).Sub(now), rampTime), true
+	wait := l.pausedUntil(now).Sub(now)
+	if l.pulls > 0 && l.granted { // expire has to look in time
+		wait = min(wait, l.progress.Add(l.f.cfg.ReadTimeout).Sub(now))
+	}
+	return max(wait, rampTime), true
 }
 
 func (l *fill) waitersNow() bool { return len(l.waiting) > 0 }
