@@ -207,6 +207,9 @@ func serve(cfg Config, path string, ledgerFile *os.File, connect func() error) (
 	if err := keepRequests(server); err != nil {
 		cfg.Log.Warn("a request that arrives while this process dies may fail", "cause", err)
 	}
+	if raw.conn, err = connectionOf(server); err != nil {
+		cfg.Log.Warn("a mount that somebody else unmounts may take long to end", "cause", err)
+	}
 	raw.inherit(records)
 	raw.probePassthrough()
 	return &Server{raw: raw, server: server, ledger: l, done: make(chan struct{})}, nil

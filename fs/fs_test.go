@@ -193,11 +193,15 @@ func mountTest(t *testing.T, names *fakeNames, content *fakeContent, edits ...fu
 	}
 	silencePoll(t, dir)
 	t.Cleanup(func() {
-		if err := s.Unmount(); err != nil {
-			t.Error(err)
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		select {
+		case <-s.Done(): // the test has unmounted it
+		default:
+			if err := s.Unmount(); err != nil {
+				t.Error(err)
+				_ = unix.Unmount(dir, unix.MNT_DETACH)
+			}
+			s.Wait()
 		}
-		s.Wait()
 		if st := s.Stats(); st.Handles != 0 || st.Backing != 0 {
 			t.Errorf("left over: %+v", st)
 		}

@@ -27,6 +27,7 @@ type rawFS struct {
 	bg                 *background
 	deny               map[string]bool // programs of ColdDeny
 	server             *fuse.Server    // set by Init, before the first request
+	conn               *connection     // set before the first request; nil: not known
 	owner              fuse.Owner
 	// attempts is the first attempt of this server for contents of which an
 	// earlier one made nodes. It does not change once requests come.
@@ -148,26 +149,31 @@ func (r *rawFS) Statx(<-chan struct{}, *fuse.StatxIn, *fuse.StatxOut) fuse.Statu
 //
 // The kernel says that a signal came, whichever: a profiler's timer or a child
 // that ended, too. No program expects stat to fail for these, and few that open
-// does, so the request goes on unless somebody asked the caller to end.
-func requestContext(cancel <-chan struct{}, header *fuse.InHeader) (request context.Context, end func()) {
+// does, so the request goes on unless somebody asked the caller to end, or the
+// connection ends.
+func (r *rawFS) requestContext(cancel <-chan struct{}, header *fuse.InHeader) (request context.Context, end func()) {
 	ctx, leave := context.WithCancel(context.Background())
 	tid := header.Pid
 	unhook := context.AfterFunc(&fuse.Context{Cancel: cancel}, func() {
-		awaitLeaving(ctx, tid)
+		r.awaitLeaving(ctx, tid)
 		leave()
 	})
+	if r.conn.ended() {
+		leave()
+	}
 	return ctx, func() {
 		unhook()
 		leave()
 	}
 }
 
-// awaitLeaving waits until a thread is asked to end, or the request has ended.
-// The kernel speaks of the first signal only, so later ones are looked for.
-func awaitLeaving(ctx context.Context, tid uint32) {
+// awaitLeaving waits until a thread is asked to end, or the request or the
+// connection has ended. The kernel speaks of the first signal only, so later
+// ones are looked for.
+func (r *rawFS) awaitLeaving(ctx context.Context, tid uint32) {
 	tick := time.NewTicker(signalCheck)
 	defer tick.Stop()
-	for !leaving(tid) {
+	for !leaving(tid) && !r.conn.ended() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

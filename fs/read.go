@@ -44,7 +44,7 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 			return 0, err
 		}
 	}
-	n, err := readWaiting(ctx, tid, reader, buf, off)
+	n, err := r.readWaiting(ctx, tid, reader, buf, off)
 	if h.node.kind == kindServed {
 		r.nodes.tellMoved(h.node)
 	}
@@ -57,13 +57,18 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 // readWaiting reads a range that may be on its way. The kernel sends an
 // interrupt for any signal, and only for reads with O_DIRECT and unbuffered
 // faults; a profiler's timer must not make read() fail, so the wait goes on
-// unless the caller is dying.
-func readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
-	if w, ok := reader.(interface{ Ready(off, n int64) bool }); ok && !w.Ready(off, int64(len(buf))) {
+// unless the caller is dying or the connection ends.
+func (r *rawFS) readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
+	w, ok := reader.(interface{ Ready(off, n int64) bool })
+	ready := ok && w.Ready(off, int64(len(buf)))
+	if ok && !ready {
 		discard(buf)
 	}
+	if !ready && r.conn.ended() {
+		return 0, model.Errorf(model.Interrupted, "reading: the mount is gone")
+	}
 	n, err := reader.ReadAt(ctx, buf, off)
-	for model.IsKind(err, model.Interrupted) && !dying(tid) {
+	for model.IsKind(err, model.Interrupted) && !dying(tid) && !r.conn.ended() {
 		pause, cancel := context.WithTimeout(context.Background(), signalCheck)
 		n, err = reader.ReadAt(pause, buf, off)
 		expired := pause.Err() != nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,8 +41,11 @@ var shiftedClock = []byte{
 	0, 0, 0, 0, 0, 0, 0, 0, // offset, in seconds
 }
 
-func takeClock(t testing.TB, pid int) *wallClock {
+// takeClock takes the clock of a daemon's server. The supervisor is stopped
+// meanwhile, too: it replaces a server that is.
+func takeClock(t testing.TB, d *daemon) *wallClock {
 	t.Helper()
+	pid := d.server()
 	from, to := vdsoOf(t, pid)
 	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
 	if err != nil {
@@ -58,13 +62,21 @@ func takeClock(t testing.TB, pid int) *wallClock {
 		t.Fatal("the vDSO has no room at its end")
 	}
 	jump := le.LittleEndian.AppendUint32([]byte{0xe9}, uint32(stub-entry-5)) //nolint:gosec // within two pages
-	stopped(t, pid, func() {
-		for at, code := range map[int64][]byte{from + stub: shiftedClock, from + entry: jump} {
-			if _, err := mem.WriteAt(code, at); err != nil {
-				t.Errorf("change the vDSO of process %d: %v", pid, err)
+	change := func() (changed bool) {
+		stopped(t, pid, func() {
+			if executes(t, pid, from+entry+1, from+entry+int64(len(jump))) {
+				return
 			}
-		}
-	})
+			for at, code := range map[int64][]byte{from + stub: shiftedClock, from + entry: jump} {
+				if _, err := mem.WriteAt(code, at); err != nil {
+					t.Errorf("change the vDSO of process %d: %v", pid, err)
+				}
+			}
+			changed = true
+		})
+		return changed
+	}
+	stopped(t, d.cmd.Process.Pid, func() { eventually(t, "no thread is inside what changes", 10*time.Second, change) })
 	return &wallClock{t, mem, from + stub + int64(len(shiftedClock)) - 8}
 }
 
@@ -133,6 +145,25 @@ func stopped(t testing.TB, pid int, do func()) {
 	do()
 }
 
+// executes reports whether the next instruction of a thread of a stopped
+// process lies in [from, to).
+func executes(t testing.TB, pid int, from, to int64) bool {
+	t.Helper()
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Fields(string(text)) // the last two are the stack pointer and the program counter
+		at, err := strconv.ParseInt(words[len(words)-1], 0, 64)
+		if err != nil || from <= at && at < to { // it says "running" of a thread that is not at rest yet
+			return true
+		}
+	}
+	return false
+}
+
 // The wall clock may jump by hours, forwards and backwards, in the middle of a
 // download and around the expiry of a signed URL: no read notices, no URL is
 // used after its time, none is thrown away before it, and times don't change.
@@ -148,7 +179,7 @@ func TestTheClockJumps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock := takeClock(t, o.d.server())
+	clock := takeClock(t, o.d)
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECT, 0)
 	if err != nil {
 		t.Fatal(err)
