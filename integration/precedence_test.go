@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -39,15 +40,16 @@ func TestLocalThenSharedThenHub(t *testing.T) {
 
 	tree := plainTree(t, "org/m", local)
 	var others []string
-	for i := range 10 {
-		name := fmt.Sprintf("org/here%d", i)
+	for i := range 20 {
+		name := fmt.Sprintf("org/here%02d", i)
 		others = append(others, name)
 		writeFile(t, filepath.Join(tree, name, "model.safetensors"), local.bytes())
 	}
 	all := start(t, append(hubFlags(hub), "--local", tree, "--shared", nas.dir)...)
-	wantUnasked(t, all, hub, others)
+	wantUnasked(t, all, hub, others[:10], local)
 	checkReads(t, all.path(file), local)
 	nas.set("hang")
+	wantUnasked(t, all, hub, others[10:], local)
 	checkReads(t, all.path(file), local)
 	nas.set("open")
 	all.stop()
@@ -70,17 +72,19 @@ func TestLocalThenSharedThenHub(t *testing.T) {
 // headStart is how long a tree is asked alone.
 const headStart = 30 * time.Millisecond
 
-// wantUnasked looks names of a local tree up. What the tree answers within its
+// wantUnasked reads models of a local tree. What the tree answers within its
 // head start costs no request; on a busy machine that may not be all of them.
-func wantUnasked(t *testing.T, d *daemon, hub *hubtest.Hub, names []string) {
+func wantUnasked(t *testing.T, d *daemon, hub *hubtest.Hub, names []string, want pattern) {
 	t.Helper()
-	late := 0
+	before, late := len(hub.Requests(hubtest.Filter{})), 0
 	for _, name := range names {
 		began := time.Now()
-		if _, err := os.Stat(d.path(name)); err != nil {
-			t.Error(err)
+		got, err := os.ReadFile(d.path(name + "/model.safetensors"))
+		took := time.Since(began)
+		if err != nil || !bytes.Equal(got, want.bytes()) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
-		if time.Since(began) >= headStart {
+		if took >= headStart {
 			late++
 			continue
 		}
@@ -88,11 +92,11 @@ func wantUnasked(t *testing.T, d *daemon, hub *hubtest.Hub, names []string) {
 			t.Errorf("%d requests for %s, which is local", n, name)
 		}
 	}
-	if n := len(hub.Requests(hubtest.Filter{})); late == 0 && n != 0 {
+	if n := len(hub.Requests(hubtest.Filter{})) - before; late == 0 && n != 0 {
 		t.Errorf("%d requests for local models", n)
 	}
 	if late == len(names) {
-		t.Errorf("none of %d names was answered within %v: this shows nothing", late, headStart)
+		t.Errorf("none of %d models was read within %v: this shows nothing", late, headStart)
 	}
 }
 
