@@ -173,13 +173,18 @@ func (l *fill) rest(now time.Time) (time.Duration, bool) {
 		return max(0, l.retry.Sub(now)), true // to be verified
 	}
 	wait := l.pausedUntil(now).Sub(now)
-	if l.pulls > 0 && l.granted { // expire has to look in time
+	if l.pulledNow() { // expire has to look in time
 		wait = min(wait, l.progress.Add(l.f.cfg.ReadTimeout).Sub(now))
 	}
 	return max(wait, rampTime), true
 }
 
 func (l *fill) waitersNow() bool { return len(l.waiting) > 0 }
+
+// pulledNow reports whether a pull waits for bytes, and not for its turn.
+func (l *fill) pulledNow() bool {
+	return l.pulls > 0 && l.granted && l.phase == filling && !l.complete()
+}
 
 // wantsMore reports whether the fill would start something if it could.
 func (l *fill) wantsMore() bool {

@@ -136,8 +136,7 @@ func (l *fill) failFor(err error, now time.Time) []*waiter {
 // for the read timeout.
 func (l *fill) expire(now time.Time) {
 	l.mu.Lock()
-	wanted := len(l.waiting) > 0 || l.pulls > 0 && l.granted && l.phase == filling && !l.complete()
-	if !wanted || now.Sub(l.progress) < l.f.cfg.ReadTimeout || now.Before(l.failUntil) {
+	if !l.waitersNow() && !l.pulledNow() || now.Sub(l.progress) < l.f.cfg.ReadTimeout || now.Before(l.failUntil) {
 		l.mu.Unlock()
 		return
 	}
