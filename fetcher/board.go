@@ -1,6 +1,7 @@
 package fetcher
 
 import (
+	"sync/atomic"
 	"time"
 )
 
@@ -97,16 +98,17 @@ type board struct {
 	streams   streams
 	pace      pace
 	ramp      ramp
-	speed     float64   // bytes a second of the whole fill
-	fetched   int64     // bytes received
-	flowed    time.Time // when the last byte was received
-	cursor    int64     // where the background begins if nothing moves
-	lanesOff  bool      // nothing can be stored, or the origin has no ranges
-	generous  bool      // all of the file is wanted: what a request brings besides its read is no waste
+	speed     float64       // bytes a second of the whole fill
+	fetched   int64         // bytes received
+	again     *atomic.Int64 // bytes asked for that had been asked for before; a fetcher's boards share it
+	flowed    time.Time     // when the last byte was received
+	cursor    int64         // where the background begins if nothing moves
+	lanesOff  bool          // nothing can be stored, or the origin has no ranges
+	generous  bool          // all of the file is wanted: what a request brings besides its read is no waste
 }
 
 func newBoard(size int64) *board {
-	b := &board{size: size, waiting: make(map[int64][]*waiter), pace: newPace(), ramp: newRamp()}
+	b := &board{size: size, again: new(atomic.Int64), waiting: make(map[int64][]*waiter), pace: newPace(), ramp: newRamp()}
 	b.have.grow(blocksOf(max(size, 0)))
 	return b
 }
@@ -193,10 +195,14 @@ func (b *board) begin(r request, now time.Time) *transfer {
 		if v.pos >= r.off || v.end < r.end {
 			return nil
 		}
-		v.end = r.off
+		b.take(v, r.off)
 	}
 	if r.doubles != nil {
 		r.doubles.hedged = now
+		b.again.Add(r.end - r.off)
+	}
+	if r.class == whole {
+		b.again.Add(b.have.count * blockSize)
 	}
 	t := &transfer{class: r.class, start: r.off, pos: r.off, end: r.end, began: now}
 	b.transfers = append(b.transfers, t)
@@ -211,6 +217,22 @@ func (b *board) count(match func(*transfer) bool) int {
 		}
 	}
 	return n
+}
+
+// take ends t's range at end: the rest is given to others, also what is on its
+// way already.
+func (b *board) take(t *transfer, end int64) {
+	b.again.Add(t.end - end)
+	t.end = end
+}
+
+// finish takes off the board a transfer that is over. What it leaves undone is
+// asked for again, unless it doubled what came from another.
+func (b *board) finish(t *transfer) {
+	b.remove(t)
+	if t.end != unbounded && !b.complete() {
+		b.again.Add(t.end - t.pos)
+	}
 }
 
 func (b *board) remove(t *transfer) {

@@ -254,8 +254,55 @@ func TestRescueCutsWhatHoldsAReaderUp(t *testing.T) {
 	if slow.end > 3*mib {
 		t.Errorf("the slow one may go on to %d", slow.end)
 	}
+	if again := b.again.Load(); again != 32*mib-slow.end+mib {
+		t.Errorf("%d bytes count as asked for again", again)
+	}
 	if r, ok := b.nextDemand(now); !ok || r.off > 40*mib {
 		t.Errorf("%v %+v: nobody asks for what was taken", ok, r)
+	}
+}
+
+// TestAskedAgain: what a second request covers is counted, however it came to
+// that; what was asked for once is not.
+func TestAskedAgain(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(b *board, t *transfer) // t is to bring [0, 8 MiB) and has brought 2
+		want int64
+	}{
+		{"nothing", func(*board, *transfer) {}, 0},
+		{"it ends well", func(b *board, t *transfer) { t.pos = t.end; b.finish(t) }, 0},
+		{"it fails", func(b *board, t *transfer) { b.finish(t) }, 6 * mib},
+		{"half is taken", func(b *board, t *transfer) {
+			b.begin(request{class: background, off: 5 * mib, end: 8 * mib, victim: t}, epoch)
+		}, 3 * mib},
+		{"half is taken, then it fails", func(b *board, t *transfer) {
+			b.begin(request{class: background, off: 5 * mib, end: 8 * mib, victim: t}, epoch)
+			b.finish(t)
+		}, 6 * mib},
+		{"a reader's request doubles it", func(b *board, t *transfer) {
+			b.begin(request{class: demand, off: 3 * mib, end: 4 * mib, doubles: &waiter{}}, epoch)
+		}, mib},
+		{"another range", func(b *board, _ *transfer) {
+			b.begin(request{class: demand, off: 9 * mib, end: 10 * mib}, epoch)
+		}, 0},
+		{"the one stream begins anew", func(b *board, t *transfer) {
+			b.finish(t)
+			b.begin(request{class: whole, end: 16 * mib}, epoch)
+		}, 8 * mib},
+		{"the length is not known", func(b *board, t *transfer) { t.end = unbounded; b.finish(t) }, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBoard(16 * mib)
+			first := b.begin(request{class: background, end: 8 * mib}, epoch)
+			b.arrive(0, make([]byte, 2*mib), true)
+			first.pos = 2 * mib
+			tt.do(b, first)
+			if got := b.again.Load(); got != tt.want {
+				t.Errorf("%d bytes, want %d", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -132,10 +132,10 @@ func (b *board) rescue(now time.Time) []*transfer {
 		}
 		if b.silent(t, now) {
 			t.dropped = true
-			t.end = t.pos
+			b.take(t, t.pos)
 			dead = append(dead, t)
 		} else if b.slow(t, now) {
-			t.end = b.keeps(t)
+			b.take(t, b.keeps(t))
 		}
 	}
 	return dead

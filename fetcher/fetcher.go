@@ -82,12 +82,13 @@ type Fetcher struct {
 
 // counters are cumulative but for the gauges that Stats adds.
 type counters struct {
-	fetched, served, requests, waiting atomic.Int64
+	fetched, again, served, requests, waiting atomic.Int64
 }
 
 // Stats are the numbers that metrics export.
 type Stats struct {
 	Fetched  int64 // bytes received from origins
+	Again    int64 // bytes asked of origins that they had been asked for before: what seemed late, or failed
 	Served   int64 // bytes given to readers by ReadAt
 	Requests int64 // ranges (or whole files) asked of origins
 	Fills    int   // fills with work to do
@@ -205,7 +206,7 @@ func (f *Fetcher) have(file *model.File) model.Key {
 // Stats reads the counters.
 func (f *Fetcher) Stats() Stats {
 	s := Stats{
-		Fetched: f.stats.fetched.Load(), Served: f.stats.served.Load(),
+		Fetched: f.stats.fetched.Load(), Again: f.stats.again.Load(), Served: f.stats.served.Load(),
 		Requests: f.stats.requests.Load(), Waiting: int(f.stats.waiting.Load()),
 	}
 	for _, l := range f.snapshot() {

@@ -94,6 +94,7 @@ func (f *Fetcher) newFill(id fillID, v *model.View, file *model.File) *fill {
 		digest: store.Digest{SHA256: file.SHA256, GitSHA1: file.GitSHA1},
 		board:  newBoard(-1), // the memory for what is here is taken once the store has agreed to the size
 	}
+	l.again = &f.stats.again
 	l.size = file.Size
 	l.serial = file.Size < 0
 	l.lanesOff = l.serial

@@ -139,7 +139,7 @@ func (l *fill) slowest(r request, now time.Time) *candidate {
 func (l *fill) ended(t *transfer, err error) {
 	now := time.Now()
 	l.mu.Lock()
-	l.remove(t)
+	l.finish(t)
 	if !t.first.IsZero() {
 		l.pace.flowed(t.got, t.last.Sub(t.first))
 	}

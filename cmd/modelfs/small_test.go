@@ -178,12 +178,12 @@ func TestProgress(t *testing.T) {
 
 func TestStatusNumbers(t *testing.T) {
 	var s status
-	if err := json.Unmarshal([]byte(`{"mount":{"reads":7},"fetch":{"bytes":9},"cache":{"used":5},
+	if err := json.Unmarshal([]byte(`{"mount":{"reads":7},"fetch":{"bytes":9,"asked_again":3},"cache":{"used":5},
 		"sources":[{"id":"a","breaker":"closed","latency_ms":1500},{"id":"b","breaker":"open"},{"id":"c","breaker":"half-open"}]}`), &s); err != nil {
 		t.Fatal(err)
 	}
 	n := s.numbers()
-	if n.Reads != 7 || n.Fetched != 9 || n.CacheUsed != 5 || len(n.Sources) != 3 {
+	if n.Reads != 7 || n.Fetched != 9 || n.Again != 3 || n.CacheUsed != 5 || len(n.Sources) != 3 {
 		t.Fatalf("got %+v", n)
 	}
 	if !n.Sources[0].Up || n.Sources[1].Up || !n.Sources[2].Up || n.Sources[0].Latency.Seconds() != 1.5 {

@@ -54,6 +54,7 @@ type cacheStatus struct {
 // fetchStatus counts what was fetched since the start.
 type fetchStatus struct {
 	Bytes    int64 `json:"bytes"`
+	Again    int64 `json:"asked_again"` // bytes that origins had been asked for before
 	Requests int64 `json:"requests"`
 	Fills    int   `json:"fills"`
 	Waiting  int   `json:"waiting_reads"`
@@ -73,7 +74,7 @@ func (d *daemon) status() status {
 	u := d.store.Usage()
 	s.Cache = cacheStatus{d.cfg.Cache, u.Budget, u.Used, u.Reserved, u.Free, u.Blobs, u.Parts, u.Pinned}
 	f := d.fetcher.Stats()
-	s.Fetch = fetchStatus{f.Fetched, f.Requests, f.Fills, f.Waiting}
+	s.Fetch = fetchStatus{f.Fetched, f.Again, f.Requests, f.Fills, f.Waiting}
 	return s
 }
 
@@ -83,7 +84,7 @@ func (s status) numbers() metrics.Numbers {
 		Version: s.Version,
 		Lookups: s.Mount.Lookups, Reads: s.Mount.Reads, ReadBytes: s.Mount.ReadBytes, Passthrough: s.Mount.Passthrough,
 		Served: s.Mount.Served, Nodes: s.Mount.Nodes, Handles: s.Mount.Handles, Backing: s.Mount.Backing,
-		Fills: s.Fetch.Fills, Waiting: s.Fetch.Waiting, Fetched: uint64(max(s.Fetch.Bytes, 0)),
+		Fills: s.Fetch.Fills, Waiting: s.Fetch.Waiting, Fetched: uint64(max(s.Fetch.Bytes, 0)), Again: uint64(max(s.Fetch.Again, 0)),
 		CacheBudget: s.Cache.Budget, CacheUsed: s.Cache.Used, CacheReserved: s.Cache.Reserved, CacheFree: s.Cache.Free,
 		CacheBlobs: s.Cache.Blobs, CacheParts: s.Cache.Parts, CachePinned: s.Cache.Pinned,
 	}

@@ -35,6 +35,7 @@ type Numbers struct {
 	Fills   int    // downloads under way
 	Waiting int    // reads that wait for bytes
 	Fetched uint64 // bytes received from origins, since start
+	Again   uint64 // bytes asked of origins that they had been asked for before, since start
 
 	CacheBudget   int64 // bytes that the backing dir may hold
 	CacheUsed     int64 // bytes that it holds
@@ -78,6 +79,7 @@ var metrics = []metric{
 	{"modelfs_fills", "Downloads under way.", gauge, func(n *Numbers) float64 { return float64(n.Fills) }},
 	{"modelfs_waiting_reads", "Reads that wait for bytes.", gauge, func(n *Numbers) float64 { return float64(n.Waiting) }},
 	{"modelfs_fetched_bytes_total", "Bytes received from origins.", counter, func(n *Numbers) float64 { return float64(n.Fetched) }},
+	{"modelfs_asked_again_bytes_total", "Bytes asked of origins that they had been asked for before, because they seemed late or had failed.", counter, func(n *Numbers) float64 { return float64(n.Again) }},
 	{"modelfs_cache_budget_bytes", "Bytes that the backing directory may hold.", gauge, func(n *Numbers) float64 { return float64(n.CacheBudget) }},
 	{"modelfs_cache_used_bytes", "Bytes that the backing directory holds.", gauge, func(n *Numbers) float64 { return float64(n.CacheUsed) }},
 	{"modelfs_cache_reserved_bytes", "Bytes that downloads under way still need.", gauge, func(n *Numbers) float64 { return float64(n.CacheReserved) }},
