@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -195,16 +196,16 @@ func requestList(list []hubtest.Request) string {
 }
 
 // pushed is a Hub with a model of two shards, and a daemon that has read the
-// first one before another commit was pushed.
-func pushed(t *testing.T) (hub *hubtest.Hub, d *daemon, first string) {
+// first one, under the name, before another commit was pushed.
+func pushed(t *testing.T, name string, flags ...string) (hub *hubtest.Hub, d *daemon, first string) {
 	hub = hubtest.New(t)
 	shards := func(a, b uint64) []hubtest.File {
 		return []hubtest.File{{Path: "model-00001-of-00002.safetensors", Content: pattern{a, 50_000}.content(), LFS: true},
 			{Path: "model-00002-of-00002.safetensors", Content: pattern{b, 60_000}.content(), LFS: true}}
 	}
 	first = hub.AddRepo(hubtest.Repo{ID: "org/m", Files: shards(1, 2)})
-	d = start(t, hubFlags(hub)...)
-	checkReads(t, d.path("org/m/model-00001-of-00002.safetensors"), pattern{1, 50_000})
+	d = start(t, append(flags, hubFlags(hub)...)...)
+	checkReads(t, d.path(name+"/model-00001-of-00002.safetensors"), pattern{1, 50_000})
 	hub.Push("org/m", shards(3, 4)...)
 	return hub, d, first
 }
@@ -213,7 +214,7 @@ func pushed(t *testing.T) (hub *hubtest.Hub, d *daemon, first string) {
 // of the commit that was looked up.
 func TestMainIsPinnedToItsCommit(t *testing.T) {
 	t.Parallel()
-	hub, d, first := pushed(t)
+	hub, d, first := pushed(t, "org/m")
 	checkReads(t, d.path("org/m/model-00002-of-00002.safetensors"), pattern{2, 60_000})
 	checkReads(t, d.path("org/m@"+first+"/model-00002-of-00002.safetensors"), pattern{2, 60_000})
 	checkReads(t, d.path("org/m@"+hub.Commit("org/m", "main")+"/model-00001-of-00002.safetensors"), pattern{3, 50_000})
@@ -221,9 +222,13 @@ func TestMainIsPinnedToItsCommit(t *testing.T) {
 
 func TestTheCommitOutlivesARestart(t *testing.T) {
 	t.Parallel()
-	hub, d, _ := pushed(t)
-	d.stop()
-	again := startOn(t, d.mount, d.cache, hubFlags(hub)...)
-	checkReads(t, again.path("org/m/model-00001-of-00002.safetensors"), pattern{1, 50_000})
-	checkReads(t, again.path("org/m/model-00002-of-00002.safetensors"), pattern{2, 60_000})
+	settings := filepath.Join(tempDir(t, "settings"), "config.yaml")
+	writeFile(t, settings, []byte("models: {llama: {hf: org/m}}\n"))
+	for _, name := range []string{"org/m", "llama"} {
+		hub, d, _ := pushed(t, name, "--config", settings)
+		d.stop()
+		again := startOn(t, d.mount, d.cache, append(hubFlags(hub), "--config", settings)...)
+		checkReads(t, again.path(name+"/model-00001-of-00002.safetensors"), pattern{1, 50_000})
+		checkReads(t, again.path(name+"/model-00002-of-00002.safetensors"), pattern{2, 60_000})
+	}
 }

@@ -59,6 +59,14 @@ func newAsker(s Source, r *Resolver) *asker {
 	return a
 }
 
+// renamed is Renamer.Renamed where the source is one.
+func (a *asker) renamed(n model.Name) (source, meaning string) {
+	if r, ok := a.src.(Renamer); ok {
+		return r.Renamed(n)
+	}
+	return "", ""
+}
+
 // ask says what the source thinks of n, or starts to find out. It does not
 // wait.
 func (a *asker) ask(n model.Name) look[verdict] {

@@ -138,7 +138,7 @@ func recordedOf(rec *record) *Recorded {
 	if rec == nil {
 		return nil
 	}
-	return &Recorded{rec.Source, rec.Model, rec.Revision, rec.Stored, len(rec.Files)}
+	return &Recorded{rec.by(), rec.Model, rec.Revision, rec.Stored, len(rec.Files)}
 }
 
 func kindName(k model.EntryKind) string {

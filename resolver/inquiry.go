@@ -57,7 +57,7 @@ func (r *Resolver) inquire(n model.Name, limit time.Duration) *inquiry {
 	q.stored = r.records.stored(n)
 	for i, a := range r.askers {
 		s := seat{a: a, out: r.confine.excludes(n, a)}
-		if q.record != nil && q.record.Source == a.id {
+		if q.record != nil && q.record.by() == a.id {
 			q.recorded = i
 		}
 		q.seats = append(q.seats, s)

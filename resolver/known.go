@@ -16,7 +16,7 @@ func (r *Resolver) Known(path string) *model.Model {
 	}
 	rec := r.records.of(n)
 	if rec != nil {
-		if pin := r.records.pin(rec.Source, n); pin != nil {
+		if pin := r.records.pin(rec.by(), n); pin != nil {
 			rec = pin
 		}
 	} else if rec = r.records.anyPin(n); rec == nil && n.Quant == "" && n.Revision == "" {

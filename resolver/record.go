@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"time"
@@ -15,7 +16,7 @@ const maxRecordedFiles = 20_000
 
 // A record is the source that answered a name, with its listing.
 type record struct {
-	Source   string
+	Source   string // that the model says it is of
 	Kind     model.SourceKind
 	Model    string // the true name
 	Revision string `json:",omitempty"`
@@ -25,6 +26,11 @@ type record struct {
 	Stored   bool           // bytes of it are in the backing dir
 	Whole    bool           // Files is the listing; else it was too long
 	Files    []recordedFile `json:",omitempty"`
+
+	// By is the ID of the source that answered if it is a Renamer, and Meaning
+	// what the name stood for there.
+	By      string `json:",omitempty"`
+	Meaning string `json:",omitempty"`
 
 	of *model.Model // what it was made of, if in this process
 }
@@ -72,6 +78,9 @@ func unsigned(urls []string) []string {
 	return kept
 }
 
+// by is the ID of the source that answered.
+func (rec *record) by() string { return cmp.Or(rec.By, rec.Source) }
+
 // found is what the recorded source said of the name.
 func (rec *record) found() model.Found {
 	return model.Found{Kind: model.ModelDir, Name: rec.Model, Revision: rec.Revision, ModTime: rec.ModTime}
@@ -109,7 +118,7 @@ func (rec *record) equal(b *record) bool {
 
 // sameModel reports whether two records are of one model at one revision.
 func (rec *record) sameModel(b *record) bool {
-	return rec.Source == b.Source && rec.Model == b.Model && rec.Revision == b.Revision
+	return rec.Source == b.Source && rec.by() == b.by() && rec.Meaning == b.Meaning && rec.Model == b.Model && rec.Revision == b.Revision
 }
 
 func (f recordedFile) equal(g recordedFile) bool {

@@ -25,7 +25,8 @@ const (
 // A header is what is held in memory of every record.
 type header struct {
 	Name    string // as it was asked
-	Source  string
+	Source  string // that answered
+	Meaning string `json:",omitempty"` // as in record
 	Kind    model.SourceKind
 	ModTime time.Time
 	Stored  bool
@@ -106,6 +107,18 @@ func (r *records) removeLocked(id string) {
 	r.dirty[id] = true
 }
 
+// drop drops the records of which outdated says so.
+func (r *records) drop(outdated func(n model.Name, source, meaning string) bool) {
+	r.mu.Lock()
+	for id, h := range maps.Clone(r.index) {
+		if n, _ := model.ParseName(h.Name); outdated(n, h.Source, h.Meaning) {
+			r.removeLocked(id)
+		}
+	}
+	r.mu.Unlock()
+	r.nudge()
+}
+
 // get returns the record of an ID, or nil. It may read the disk, for names
 // that are recorded only.
 func (r *records) get(id string) *record {
@@ -129,7 +142,7 @@ func (r *records) get(id string) *record {
 		return nil
 	case r.loaded[id] != nil:
 		return r.loaded[id] // put meanwhile
-	case !ok || err != nil || rec.Source != h.Source:
+	case !ok || err != nil || rec.by() != h.Source:
 		return nil
 	}
 	r.loaded[id] = rec
@@ -233,7 +246,7 @@ func (r *records) listing(source string, n model.Name, f model.Found) *record {
 		return nil
 	}
 	for _, id := range []string{pinID(source, n), nameID(n), nameID(model.Name{Org: n.Org, Repo: n.Repo})} {
-		if rec := r.get(id); rec != nil && rec.usable() && rec.Source == source && rec.Revision == f.Revision {
+		if rec := r.get(id); rec != nil && rec.usable() && rec.by() == source && rec.Revision == f.Revision {
 			return rec
 		}
 	}
@@ -296,17 +309,17 @@ func (r *records) answered(n model.Name, rec *record) {
 func (r *records) keep(n model.Name, rec *record) {
 	rec.Stored = true
 	old := r.get(nameID(n))
-	if old == nil || old.Source == rec.Source && !(old.Stored && old.sameModel(rec)) {
+	if old == nil || old.by() == rec.by() && !(old.Stored && old.sameModel(rec)) {
 		r.put(nameID(n), n.String(), false, rec)
 	}
-	if n.Revision == "" && rec.Revision != "" && r.pin(rec.Source, n) == nil {
-		r.put(pinID(rec.Source, n), n.Path(), true, rec)
+	if n.Revision == "" && rec.Revision != "" && r.pin(rec.by(), n) == nil {
+		r.put(pinID(rec.by(), n), n.Path(), true, rec)
 	}
 }
 
 func (r *records) put(id, name string, pin bool, rec *record) {
 	r.mu.Lock()
-	r.addLocked(id, header{Name: name, Source: rec.Source, Kind: rec.Kind, ModTime: rec.ModTime, Stored: rec.Stored, Pin: pin, At: time.Now()})
+	r.addLocked(id, header{Name: name, Source: rec.by(), Meaning: rec.Meaning, Kind: rec.Kind, ModTime: rec.ModTime, Stored: rec.Stored, Pin: pin, At: time.Now()})
 	r.loaded[id] = rec
 	r.dirty[id] = true
 	r.shrinkLocked(id)

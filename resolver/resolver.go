@@ -50,6 +50,15 @@ type Source interface {
 	Names(ctx context.Context) ([]model.Found, error)
 }
 
+// A Renamer is a Source that gives another source's models names of its own,
+// as the operator configured them.
+type Renamer interface {
+	// Renamed is the ID of the source that the models of n say they are of,
+	// and what n stands for; both are "" if it is none of the names. A name
+	// that comes to stand for something else starts anew. It does no I/O.
+	Renamed(n model.Name) (source, meaning string)
+}
+
 // Facts keeps small values on this machine's disk across restarts.
 type Facts interface {
 	// Get decodes the value of id into v; false if there is none.
@@ -129,7 +138,31 @@ func New(cfg Config) *Resolver {
 	for _, s := range cfg.Sources {
 		r.askers = append(r.askers, newAsker(s, r))
 	}
+	r.records.drop(r.outdated)
 	return r
+}
+
+// outdated reports whether a record is of what its name does not stand for any
+// more.
+func (r *Resolver) outdated(n model.Name, source, meaning string) bool {
+	a := r.asker(source)
+	if a == nil {
+		return false // it may be configured again
+	}
+	_, now := a.renamed(n)
+	return now != meaning
+}
+
+// record is what is to be recorded of m, which answered n.
+func (r *Resolver) record(n model.Name, m *model.Model) *record {
+	rec := newRecord(m)
+	for _, a := range r.askers {
+		if source, meaning := a.renamed(n); meaning != "" && source == m.Source {
+			rec.By, rec.Meaning = a.id, meaning
+			break
+		}
+	}
+	return rec
 }
 
 func (c Config) withDefaults() Config {

@@ -164,9 +164,9 @@ func (q *inquiry) fromRecords(o outcome) outcome {
 	if rec == nil {
 		rec = q.r.records.anyPin(n)
 	}
-	if rec != nil && rec.Stored && rec.usable() && q.orphaned(rec.Source, rec.Kind) {
+	if rec != nil && rec.Stored && rec.usable() && q.orphaned(rec.by(), rec.Kind) {
 		o = q.known(o, rec.found(), ruleOffline)
-		o.source, o.record = rec.Source, rec
+		o.source, o.record = rec.by(), rec
 		return o
 	}
 	if plain && q.orphans(n.Repo) {

@@ -156,7 +156,7 @@ func (q *inquiry) remember(o outcome, m *model.Model) {
 	if o.record != nil || q.standsIn(o.winner, q.final) {
 		return
 	}
-	q.r.records.answered(q.n, newRecord(m))
+	q.r.records.answered(q.n, q.r.record(q.n, m))
 }
 
 // Stored says that the first byte of m, which was viewed under path, is in
@@ -167,5 +167,5 @@ func (r *Resolver) Stored(path string, m *model.Model) {
 	if err != nil || m.Kind.InPlace() {
 		return
 	}
-	r.records.keep(n, newRecord(m))
+	r.records.keep(n, r.record(n, m))
 }

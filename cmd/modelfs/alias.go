@@ -33,6 +33,18 @@ func (s aliasSource) Find(ctx context.Context, n model.Name) (model.Found, error
 	return s.hub.Find(ctx, target)
 }
 
+// Renamed says that the alias's models are the Hub's, and what the config file
+// has it stand for.
+func (s aliasSource) Renamed(n model.Name) (source, meaning string) {
+	alias, ok := s.models[n.Path()]
+	if !ok {
+		return "", ""
+	}
+	return s.hub.ID(), alias.HF + "@" + alias.Revision + " " + strings.Join(alias.Files, " ")
+}
+
+var _ resolver.Renamer = aliasSource{}
+
 // List lists the model that the alias stands for, less the files that it does
 // not want.
 func (s aliasSource) List(ctx context.Context, n model.Name, f model.Found) (*model.Model, error) {

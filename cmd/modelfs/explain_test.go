@@ -149,6 +149,22 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%s: -want +got:\n%s", tt.name, diff)
 		}
 	}
+	meanings := map[string]bool{}
+	for name := range s.models {
+		n, err := model.ParseName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Quant, n.Revision = "Q8_0", "main"
+		source, meaning := s.Renamed(n)
+		if source != "hub:fake" || meaning == "" || meanings[meaning] {
+			t.Errorf("%s stands for %q of %q", name, meaning, source)
+		}
+		meanings[meaning] = true
+	}
+	if source, meaning := s.Renamed(model.Name{Repo: "unknown"}); source+meaning != "" {
+		t.Errorf("what is no alias stands for %q of %q", meaning, source)
+	}
 	names, err := s.Names(t.Context())
 	if err != nil || len(names) != 4 || names[0].Name != "all/of" {
 		t.Errorf("names: %v, %v", names, err)
