@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -130,7 +131,7 @@ func (a *asker) question(ctx context.Context, n model.Name) verdict {
 	}
 	began := time.Now()
 	hung := time.AfterFunc(silence, func() {
-		report(model.Errorf(model.Unavailable, "no answer about %s within %v", n, silence))
+		report(fmt.Errorf("asking about %s: %w", n, errSilent))
 	})
 	defer hung.Stop()
 	// A breaker that admits one question waits for what became of it, so a

@@ -28,12 +28,15 @@ const (
 // A breaker knows whether a source is down. A source of the network is not
 // asked while it is. Trees are always asked (the tree's own package bounds
 // that), so that a file that is here is found again at once; they are not
-// waited for.
+// waited for. A local tree is down only if it is silent: a disk that can't read
+// one directory reads the next one.
 type breaker struct {
-	gate *gobreaker.TwoStepCircuitBreaker[struct{}] // nil for a tree
+	gate  *gobreaker.TwoStepCircuitBreaker[struct{}] // nil for a tree
+	local bool
 
 	mu       sync.Mutex // guards what follows
 	failures int        // in a row
+	silences int        // in a row
 	err      error      // of the last failure
 	errAt    time.Time
 	okAt     time.Time
@@ -41,7 +44,7 @@ type breaker struct {
 }
 
 func newBreaker(kind model.SourceKind, onChange func(from, to string)) *breaker {
-	b := &breaker{}
+	b := &breaker{local: kind == model.Local}
 	if kind.InPlace() {
 		return b
 	}
@@ -74,6 +77,9 @@ func spared(err error) bool {
 // errDown is what a source that is known to be down is taken to say.
 var errDown = model.Errorf(model.Unavailable, "known to be down, not asked")
 
+// errSilent is what a source says that has said nothing for so long.
+var errSilent = model.Errorf(model.Unavailable, "no answer within %v", silence)
+
 // allow admits one question; the caller calls report with its outcome, more
 // than once if it likes: the first call counts.
 func (b *breaker) allow() (report func(error), err error) {
@@ -99,9 +105,13 @@ func (b *breaker) note(err error, took time.Duration) {
 	switch {
 	case spared(err):
 	case answered(err):
-		b.failures, b.okAt, b.took = 0, time.Now(), took
+		b.failures, b.silences, b.okAt, b.took = 0, 0, time.Now(), took
 	default:
 		b.failures++
+		b.silences++
+		if !errors.Is(err, errSilent) {
+			b.silences = 0
+		}
 		b.err, b.errAt = err, time.Now()
 	}
 }
@@ -113,7 +123,11 @@ func (b *breaker) down() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.failures >= tripAfter && time.Since(b.errAt) < retryAfter
+	failures := b.failures
+	if b.local {
+		failures = b.silences
+	}
+	return failures >= tripAfter && time.Since(b.errAt) < retryAfter
 }
 
 // state is the word for status and explain.

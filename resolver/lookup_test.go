@@ -535,6 +535,43 @@ func TestATreeThatWasDownLongAgoIsWaitedFor(t *testing.T) {
 	})
 }
 
+// A disk that can't read one directory reads the next one.
+func TestALocalTreeThatFailsIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.add("m", "a=1")
+		w.local.add("m", "a=1")
+		w.local.become(failing)
+		for i := range 2 * tripAfter {
+			w.look(fmt.Sprint("n", i))
+		}
+		w.expect("m", unsettled("hub"))
+		if s := w.Status()[0]; s.Breaker != "closed" || s.Failures <= tripAfter || s.LastError == "" {
+			t.Errorf("status = %+v", s)
+		}
+		w.local.become(healthy)
+		w.local.takes(10 * msec)
+		pass(time.Second)
+		w.expect("m", by("local").in(10*msec))
+	})
+}
+
+func TestALocalTreeThatIsSilentIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.hub.add("m", "a=1")
+		w.local.become(hanging)
+		for i := range tripAfter {
+			w.look(fmt.Sprint("n", i))
+		}
+		pass(silence)
+		w.expect("m", by("hub"))
+		w.local.become(healthy) // what hung has answered, late
+		w.local.add("l", "a=1")
+		pass(msec)
+		w.local.takes(10 * msec)
+		w.expect("l", by("local").in(10*msec))
+	})
+}
+
 func TestAPanicIsAnUnknown(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.restart(Config{Sources: []Source{w.local, panicking{w.hub}}})
