@@ -154,7 +154,7 @@ func (q *inquiry) atHand(ctx context.Context, o outcome) *model.Model {
 	}
 	a := q.seats[o.winner].a
 	if a.kind.InPlace() {
-		m, err := q.r.listing(ctx, q, o, max(q.left(), 0))
+		m, err := q.r.listing(ctx, q, o, max(q.left(), lastListing))
 		if err != nil {
 			return nil
 		}

@@ -641,6 +641,37 @@ func TestALooseFileComesWithItsView(t *testing.T) {
 	})
 }
 
+// A file is found out to be one when the time is up, and still has to be listed.
+func TestALooseFileAtTheDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.local.become(hanging)
+		w.shared.add("x.gguf", "x.gguf=7")
+		w.shared.listsAfter(50 * msec)
+		for _, took := range []time.Duration{950 * msec, 50 * msec} { // then the tree was silent within the last second
+			began := time.Now()
+			e, err := w.Lookup(context.Background(), "x.gguf")
+			if err != nil || e.View == nil || e.View.Files[0].Size != 7 || e.Settled {
+				t.Errorf("entry = %+v, %v", e, err)
+			}
+			if got := time.Since(began); got != took {
+				t.Errorf("it took %v, want %v", got, took)
+			}
+		}
+		if e := w.explain("x.gguf"); len(e.Files) != 1 {
+			t.Errorf("explain: %+v", e)
+		}
+		w.shared.listsAfter(time.Hour)
+		pass(2 * time.Second)
+		began := time.Now()
+		if e, err := w.Lookup(context.Background(), "x.gguf"); !model.IsKind(err, model.Unavailable) {
+			t.Errorf("entry = %+v, %v", e, err)
+		}
+		if got := time.Since(began); got > time.Second {
+			t.Errorf("it took %v", got)
+		}
+	})
+}
+
 func TestQuantisations(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.local.add("m", "m-Q8_0.gguf=1")

@@ -8,7 +8,8 @@
 // Invariants:
 //
 //  1. Lookup answers within Config.LookupTimeout, whatever hangs and however
-//     many ask; a namespace and a child looked up right after it share it.
+//     many ask; a namespace and a child looked up right after it share it. A
+//     file that lies by itself may take lastListing more.
 //  2. Absent and unknown are never confused: NotFound is returned only when
 //     every source that may be asked said absent.
 //  3. A name that a tree has causes no request to the network.
@@ -106,6 +107,12 @@ const (
 	// nothing complete waits for the network, and a healthy share with cold
 	// caches still has its say.
 	patience = 150 * time.Millisecond
+
+	// lastListing is how long the listing of a file that lies by itself is
+	// waited for at least: that the name is one may be known only when the time
+	// is up. A healthy share lists one file in a few milliseconds, and the
+	// second that a name may take has room for it.
+	lastListing = 80 * time.Millisecond
 )
 
 var defaultQuants = []string{"Q4_K_M", "Q8_0"}
@@ -191,7 +198,7 @@ func (c Config) withDefaults() Config {
 func (r *Resolver) Close() { r.owner.close() }
 
 // Lookup says what path ("x" or "org/x", with optional :quant and @revision)
-// is. It waits no longer than Config.LookupTimeout. Errors: NotFound (every
+// is. It waits no longer than Config.LookupTimeout (see invariant 1). Errors: NotFound (every
 // source said absent, or no model can have the name), Denied (nobody has it
 // and one refused), Unavailable (nobody has it and one could not be asked),
 // Interrupted (ctx ended).
@@ -214,7 +221,7 @@ func (r *Resolver) lookup(ctx context.Context, path string, runs filter) (model.
 	}
 	e := model.Entry{Name: lastSegment(path), Kind: o.found.Kind, Source: o.source, ModTime: o.found.ModTime, Settled: o.settled}
 	if e.Kind == model.LooseFile {
-		e.View, err = r.show(ctx, q, o, q.left(), runs)
+		e.View, err = r.show(ctx, q, o, max(q.left(), lastListing), runs)
 	}
 	return e, err
 }
