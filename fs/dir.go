@@ -51,7 +51,7 @@ func (r *rawFS) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenO
 		out.Fh = fh
 		return fuse.OK
 	}
-	ctx, end := r.requestContext(cancel, &in.InHeader)
+	ctx, end := r.requestContext(cancel, &in.InHeader, leaving)
 	defer end()
 	entries, err := r.list(ctx, n)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *rawFS) ReleaseDir(in *fuse.ReleaseIn) { r.handles.remove(in.Fh) }
 
 // ReadDir lists names.
 func (r *rawFS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx, end := r.requestContext(cancel, &in.InHeader)
+	ctx, end := r.requestContext(cancel, &in.InHeader, leaving)
 	defer end()
 	return r.readDir(ctx, in, func(n *node, e dirent) bool {
 		return out.AddDirEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: entryIno(n, e), Off: e.cookie})
@@ -75,7 +75,7 @@ func (r *rawFS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 
 // ReadDirPlus lists names with their attributes, where these cost nothing.
 func (r *rawFS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	ctx, end := r.requestContext(cancel, &in.InHeader)
+	ctx, end := r.requestContext(cancel, &in.InHeader, leaving)
 	defer end()
 	return r.readDir(ctx, in, func(n *node, e dirent) bool {
 		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: entryIno(n, e), Off: e.cookie})

@@ -62,13 +62,14 @@ func TestRequestsAfterTheEnd(t *testing.T) {
 	<-s.Done()
 	late, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ctx, end := s.raw.requestContext(late.Done(), &fuse.InHeader{Caller: fuse.Caller{Pid: uint32(unix.Gettid())}})
+	header := &fuse.InHeader{Caller: fuse.Caller{Pid: uint32(unix.Gettid())}}
+	ctx, end := s.raw.requestContext(late.Done(), header, leaving)
 	defer end()
 	if ctx.Err() == nil {
 		t.Error("a request that came too late may wait")
 	}
 	r := &fakeReader{gate: make(chan struct{})}
-	if _, err := s.raw.readWaiting(late, uint32(unix.Gettid()), r, make([]byte, 4096), 0); !model.IsKind(err, model.Interrupted) || late.Err() != nil {
+	if _, err := s.raw.readFrom(late.Done(), header, r, make([]byte, 4096), 0); !model.IsKind(err, model.Interrupted) || late.Err() != nil {
 		t.Errorf("a read that came too late: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func (r *rawFS) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, o
 	if parent == nil {
 		return fuse.Status(unix.ESTALE)
 	}
-	ctx, end := r.requestContext(cancel, in)
+	ctx, end := r.requestContext(cancel, in, leaving)
 	defer end()
 	n, timeout, err := r.child(ctx, parent, name)
 	if err != nil {

@@ -23,7 +23,7 @@ func (r *rawFS) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	if r.openedBefore(in, out) {
 		return fuse.OK
 	}
-	ctx, end := r.requestContext(cancel, &in.InHeader)
+	ctx, end := r.requestContext(cancel, &in.InHeader, leaving)
 	defer end()
 	h := &handle{node: n, unique: in.Unique &^ uniqueResent}
 	var err error

@@ -144,18 +144,18 @@ func (r *rawFS) Statx(<-chan struct{}, *fuse.StatxIn, *fuse.StatxOut) fuse.Statu
 	return fuse.ENOSYS
 }
 
-// requestContext is the context of one request. It ends when the caller wants
-// to leave; the handler calls end when it has answered.
+// requestContext is the context of one request. It ends when gone says so of
+// the caller's thread; the handler calls end when it has answered.
 //
 // The kernel says that a signal came, whichever: a profiler's timer or a child
 // that ended, too. No program expects stat to fail for these, and few that open
-// does, so the request goes on unless somebody asked the caller to end, or the
-// connection ends.
-func (r *rawFS) requestContext(cancel <-chan struct{}, header *fuse.InHeader) (request context.Context, end func()) {
+// does, so the request goes on unless the caller is gone, or the connection
+// ends.
+func (r *rawFS) requestContext(cancel <-chan struct{}, header *fuse.InHeader, gone func(tid uint32) bool) (request context.Context, end func()) {
 	ctx, leave := context.WithCancel(context.Background())
 	tid := header.Pid
 	unhook := context.AfterFunc(&fuse.Context{Cancel: cancel}, func() {
-		r.awaitLeaving(ctx, tid)
+		r.awaitGone(ctx, tid, gone)
 		leave()
 	})
 	if r.conn.ended() {
@@ -167,13 +167,13 @@ func (r *rawFS) requestContext(cancel <-chan struct{}, header *fuse.InHeader) (r
 	}
 }
 
-// awaitLeaving waits until a thread is asked to end, or the request or the
-// connection has ended. The kernel speaks of the first signal only, so later
-// ones are looked for.
-func (r *rawFS) awaitLeaving(ctx context.Context, tid uint32) {
+// awaitGone waits until a thread is gone, or the request or the connection has
+// ended. The kernel speaks of the first signal only, so later ones are looked
+// for.
+func (r *rawFS) awaitGone(ctx context.Context, tid uint32, gone func(tid uint32) bool) {
 	tick := time.NewTicker(signalCheck)
 	defer tick.Stop()
-	for !leaving(tid) && !r.conn.ended() {
+	for !gone(tid) && !r.conn.ended() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"context"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,8 +21,7 @@ func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 		return nil, fuse.EBADF
 	}
 	r.count.reads.Add(1)
-	ctx := &fuse.Context{Cancel: cancel} // readWaiting judges signals itself
-	n, err := r.readHandle(ctx, in.Caller.Pid, h, buf, int64(in.Offset))
+	n, err := r.readHandle(cancel, &in.InHeader, h, buf, int64(in.Offset))
 	if err != nil {
 		return nil, status(err)
 	}
@@ -31,7 +29,7 @@ func (r *rawFS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 	return fuse.ReadResultData(buf[:n]), fuse.OK
 }
 
-func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byte, off int64) (int, error) {
+func (r *rawFS) readHandle(cancel <-chan struct{}, header *fuse.InHeader, h *handle, buf []byte, off int64) (int, error) {
 	reader := h.reader
 	switch {
 	case h.node.kind == kindInPlace || h.dir != nil:
@@ -39,12 +37,15 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 		// is read-ahead advice, into a cache that nobody looks at.
 		return 0, model.Errorf(model.Internal, "this file is read by the kernel: %w", unix.ENODATA)
 	case h.inherited != nil:
+		ctx, end := r.requestContext(cancel, header, dying)
 		var err error
-		if reader, err = r.reopen(ctx, h); err != nil {
+		reader, err = r.reopen(ctx, h)
+		end()
+		if err != nil {
 			return 0, err
 		}
 	}
-	n, err := r.readWaiting(ctx, tid, reader, buf, off)
+	n, err := r.readFrom(cancel, header, reader, buf, off)
 	if h.node.kind == kindServed {
 		r.nodes.tellMoved(h.node)
 	}
@@ -54,11 +55,14 @@ func (r *rawFS) readHandle(ctx context.Context, tid uint32, h *handle, buf []byt
 	return n, err
 }
 
-// readWaiting reads a range that may be on its way. The kernel sends an
-// interrupt for any signal, and only for reads with O_DIRECT and unbuffered
-// faults; a profiler's timer must not make read() fail, so the wait goes on
-// unless the caller is dying or the connection ends.
-func (r *rawFS) readWaiting(ctx context.Context, tid uint32, reader model.Reader, buf []byte, off int64) (int, error) {
+// readFrom reads a range that may be on its way. The kernel sends an interrupt
+// for any signal, the first of a request only, and only for reads with O_DIRECT
+// and unbuffered faults; a profiler's timer must not make read() fail. So the
+// wait begins once more with the first signal, and then goes on until the
+// caller is dying or the connection ends: one that began anew again and again
+// would have its time limits begin anew, too. A wait without a signal costs no
+// goroutine that looks at the caller: there may be thousands.
+func (r *rawFS) readFrom(cancel <-chan struct{}, header *fuse.InHeader, reader model.Reader, buf []byte, off int64) (int, error) {
 	w, ok := reader.(interface{ Ready(off, n int64) bool })
 	ready := ok && w.Ready(off, int64(len(buf)))
 	if ok && !ready {
@@ -67,17 +71,13 @@ func (r *rawFS) readWaiting(ctx context.Context, tid uint32, reader model.Reader
 	if !ready && r.conn.ended() {
 		return 0, model.Errorf(model.Interrupted, "reading: the mount is gone")
 	}
-	n, err := reader.ReadAt(ctx, buf, off)
-	for model.IsKind(err, model.Interrupted) && !dying(tid) && !r.conn.ended() {
-		pause, cancel := context.WithTimeout(context.Background(), signalCheck)
-		n, err = reader.ReadAt(pause, buf, off)
-		expired := pause.Err() != nil
-		cancel()
-		if expired && err != nil {
-			err = model.Errorf(model.Interrupted, "reading: %w", err)
-		}
+	n, err := reader.ReadAt(&fuse.Context{Cancel: cancel}, buf, off)
+	if !model.IsKind(err, model.Interrupted) || dying(header.Pid) || r.conn.ended() {
+		return n, err
 	}
-	return n, err
+	ctx, end := r.requestContext(cancel, header, dying)
+	defer end()
+	return reader.ReadAt(ctx, buf, off)
 }
 
 // signalCheck is how often an interrupted request looks whether its caller has

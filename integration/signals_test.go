@@ -54,6 +54,16 @@ func TestASignalIsNoError(t *testing.T) {
 	if err := interrupting(unix.SIGURG, func() error { return opening(d.path("org/m/model.gguf"), unix.O_RDONLY) }); err != nil {
 		t.Errorf("opening it: %v", err)
 	}
+	fd, err := unix.Open(d.path("org/m/model.gguf"), unix.O_RDONLY|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 70_000)
+	n := 0
+	if err := interrupting(unix.SIGURG, func() (err error) { n, err = unix.Pread(fd, buf, 0); return err }); err != nil || n != len(buf) {
+		t.Errorf("reading it: %d bytes, %v", n, err)
+	}
 }
 
 // Who is asked to end, and wants to do that by itself, does not have to wait
