@@ -367,10 +367,15 @@ func (r *rawFS) reopenPlaced(ctx context.Context, n *node, b bound) (model.Reade
 }
 
 // keepInherited holds the blobs open that inherited passthrough handles use,
-// so that they are not evicted. It touches only the backing dir.
+// so that they are not evicted. It touches only the backing dir: opening what
+// is not in there any more would ask an origin, before the first request is
+// answered.
 func (r *rawFS) keepInherited(ctx context.Context) {
 	for _, h := range r.handles.all() {
 		if h.inherited == nil || h.node.kind != kindBlob {
+			continue
+		}
+		if b := h.node.getBound(); b.file == nil || !r.cfg.Content.State(b.view.Model, b.file).Complete {
 			continue
 		}
 		if _, err := r.reopen(ctx, h); err != nil && ctx.Err() == nil {
