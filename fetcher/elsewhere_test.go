@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -12,15 +13,22 @@ import (
 	"modelfs/internal/model"
 )
 
-// lying is a place that says its size, or that it is gone.
+// lying is a place that says its size, or that it is gone or can't be opened.
 type lying struct {
-	size int64
-	err  error
+	size   int64
+	err    error
+	locked error
 }
 
-func (p lying) Path() string                                       { return "/elsewhere" }
-func (p lying) Stat(context.Context) (model.Stat, error)           { return model.Stat{Size: p.size}, p.err }
-func (p lying) Open(context.Context) (*os.File, model.Stat, error) { return nil, model.Stat{}, p.err }
+func (p lying) Path() string                             { return "/elsewhere" }
+func (p lying) Stat(context.Context) (model.Stat, error) { return model.Stat{Size: p.size}, p.err }
+func (p lying) Open(context.Context) (*os.File, model.Stat, error) {
+	if err := errors.Join(p.err, p.locked); err != nil {
+		return nil, model.Stat{}, err
+	}
+	file, err := os.Open(os.DevNull)
+	return file, model.Stat{Size: p.size}, err
+}
 func (p lying) Reader(context.Context) (model.Reader, model.Stat, error) {
 	return nil, model.Stat{}, p.err
 }
@@ -69,6 +77,7 @@ func TestPullOfWhatLiesElsewhere(t *testing.T) {
 		"there":        {lying{size: mib}, false},
 		"gone":         {lying{err: model.Errorf(model.NotFound, "pruned")}, true},
 		"another size": {lying{size: mib - 1}, true},
+		"another's":    {lying{size: mib, locked: model.Errorf(model.Denied, "permission denied")}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,8 @@ func (f *Fetcher) Pull(ctx context.Context, v *model.View, file *model.File, pro
 // elsewhere.
 const liesWithin = time.Second
 
-// lies reports whether the file lies on this machine, outside the backing dir.
+// lies reports whether the file lies on this machine, outside the backing dir,
+// and can be read there.
 func (f *Fetcher) lies(ctx context.Context, file *model.File) bool {
 	place := f.elsewhere(file)
 	if place == nil {
@@ -57,8 +58,12 @@ func (f *Fetcher) lies(ctx context.Context, file *model.File) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, liesWithin)
 	defer cancel()
-	st, err := place.Stat(ctx)
-	return err == nil && (file.Size < 0 || st.Size == file.Size)
+	there, st, err := place.Open(ctx)
+	if err != nil {
+		return false
+	}
+	_ = there.Close() // nothing was written
+	return file.Size < 0 || st.Size == file.Size
 }
 
 // download waits until the fill is complete, and keeps it at work.

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -69,6 +70,34 @@ func TestAFileThatLiesElsewhere(t *testing.T) {
 	kept := make([]byte, len(data))
 	if n, err := held.ReadAt(kept, 0); err != nil || !bytes.Equal(kept[:n], data) {
 		t.Errorf("the descriptor that was open: %d bytes, %v", n, err)
+	}
+}
+
+// A lockedPlace may be looked at, and not opened.
+type lockedPlace struct{ treePlace }
+
+func (p lockedPlace) Open(context.Context) (*os.File, model.Stat, error) {
+	return nil, model.Stat{}, model.Errorf(model.Denied, "opening %s: %w", p.Path(), syscall.EACCES)
+}
+
+func (p lockedPlace) Reader(ctx context.Context) (model.Reader, model.Stat, error) {
+	_, st, err := p.Open(ctx)
+	return nil, st, err
+}
+
+// Another user's file that only he may read spares no download.
+func TestAFileElsewhereThatMayNotBeReadIsFetched(t *testing.T) {
+	data := pattern(100_000, 11)
+	blob := filepath.Join(t.TempDir(), "blob")
+	must(t, os.WriteFile(blob, data, 0o600))
+	names, content := coldModel(data)
+	names.models["org/cold"].Files[0].SHA256 = "aa"
+	dir, _ := mountTest(t, names, content, func(c *Config) {
+		c.Elsewhere = func(string, int64) model.Place { return lockedPlace{treePlace(blob)} }
+	})
+	got, err := os.ReadFile(filepath.Join(dir, "org/cold", names.models["org/cold"].Files[0].Path))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 

@@ -125,13 +125,17 @@ func (r *rawFS) insideModel(ctx context.Context, parent *node, in role, name str
 func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error) {
 	v, f := b.view, b.file
 	if f.Place != nil {
-		return r.placedFile(ctx, b)
+		there, err := f.Place.Stat(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		return r.placedFile(ctx, b, there)
 	}
 	st := r.cfg.Content.State(v.Model, f)
-	if place := r.elsewhere(ctx, f, st); place != nil {
+	if place, there := r.elsewhere(ctx, f, st); place != nil {
 		here := *f
 		here.Place = place
-		return r.placedFile(ctx, bound{v, &here, b.path})
+		return r.placedFile(ctx, bound{v, &here, b.path}, there)
 	}
 	n := &node{size: st.Size, modTime: f.ModTime, ino: inoOf("key", f.Key, f.ModTime.UnixNano()), bound: b}
 	n.key = nodeKey{path: string(f.Key), size: st.Size, modTime: f.ModTime.UnixNano()}
@@ -155,32 +159,33 @@ func (r *rawFS) file(ctx context.Context, b bound) (*node, time.Duration, error)
 const elsewhereWithin = 100 * time.Millisecond
 
 // elsewhere is a file of a tree with the content of one that would have to be
-// fetched, or nil.
-func (r *rawFS) elsewhere(ctx context.Context, f *model.File, here model.FileState) model.Place {
+// fetched, and what it is now, or nil. It has to open: one that only another
+// user may read spares no download.
+func (r *rawFS) elsewhere(ctx context.Context, f *model.File, here model.FileState) (model.Place, model.Stat) {
 	if r.cfg.Elsewhere == nil || f.SHA256 == "" || here.Complete {
-		return nil
+		return nil, model.Stat{}
 	}
 	place := r.cfg.Elsewhere(f.SHA256, f.Size)
 	if place == nil {
-		return nil
+		return nil, model.Stat{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()
-	st, err := place.Stat(ctx)
-	if err != nil || f.Size >= 0 && st.Size != f.Size {
-		return nil
+	file, st, err := place.Open(ctx)
+	if err != nil {
+		return nil, model.Stat{}
 	}
-	return place
+	_ = file.Close() // nothing was written
+	if f.Size >= 0 && st.Size != f.Size {
+		return nil, model.Stat{}
+	}
+	return place, st
 }
 
-// placedFile returns the node of a file that is read in place. Its entry is
-// never kept: the next open must see a file that replaced it.
-func (r *rawFS) placedFile(ctx context.Context, b bound) (*node, time.Duration, error) {
+// placedFile returns the node of a file that is read in place and is st now.
+// Its entry is never kept: the next open must see a file that replaced it.
+func (r *rawFS) placedFile(ctx context.Context, b bound, st model.Stat) (*node, time.Duration, error) {
 	f := b.file
-	st, err := f.Place.Stat(ctx)
-	if err != nil {
-		return nil, 0, err
-	}
 	n := &node{size: st.Size, modTime: st.ModTime, ino: inoOf("inode", st.Dev, st.Ino), bound: b}
 	n.key = nodeKey{dev: st.Dev, ino: st.Ino}
 	if !isRelayed(f.Place) && r.passthrough.usable(ctx, st.Dev, f.Place) {
