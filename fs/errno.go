@@ -9,7 +9,8 @@ import (
 	"modelfs/internal/model"
 )
 
-// errnoOf is the one place where a kind of error becomes an errno (DESIGN 6).
+// errnoOf is the one place where a kind of error becomes an errno
+// (docs/semantics.md, E2 to E15).
 var errnoOf = map[model.Kind]syscall.Errno{
 	model.NotFound:    syscall.ENOENT,
 	model.Denied:      syscall.EACCES,

@@ -81,10 +81,11 @@ type nameIn struct {
 // notification; further ones wait for their entry timeout (1 s).
 const maxNames = 64
 
-// nodeKey is the identity of a node (DESIGN 6): of a directory, an alias or a
-// control file its path; of a file in place its device and inode, and where
-// this process serves it its size and time too; of a file that is fetched its
-// key, source, state and attempt, and the attributes that must not change.
+// nodeKey is the identity of a node (docs/architecture.md, three paths): of a
+// directory, an alias or a control file its path; of a file in place its device
+// and inode, and where this process serves it its size and time too; of a file
+// that is fetched its key, source, state and attempt, and the attributes that
+// must not change.
 type nodeKey struct {
 	kind     kind
 	path     string // or the content's key

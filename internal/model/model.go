@@ -22,8 +22,7 @@ import (
 )
 
 // SourceKind says what kind of place a source is. The order of the constants
-// is the order in which sources are believed (DESIGN: local, shared, the
-// Hub, a router's proxy).
+// is the order in which sources are believed (docs/semantics.md, P1).
 type SourceKind int
 
 // The kinds of source.
