@@ -78,6 +78,15 @@ func unsigned(urls []string) []string {
 	return kept
 }
 
+// held is how many files a record holds in memory, and itself.
+func (rec *record) held() int {
+	n := len(rec.Files)
+	if rec.of != nil {
+		n = max(n, len(rec.of.Files))
+	}
+	return 1 + n
+}
+
 // by is the ID of the source that answered.
 func (rec *record) by() string { return cmp.Or(rec.By, rec.Source) }
 

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"maps"
 	"strings"
@@ -18,6 +19,10 @@ const (
 
 	// maxLoaded bounds the records that are held with their listings.
 	maxLoaded = 64
+
+	// maxHeld bounds the files of the listings that are held, some 500 bytes
+	// each. What the disk does not take counts, too.
+	maxHeld = 50_000
 
 	indexID = "index"
 )
@@ -185,19 +190,45 @@ func (r *records) read(_ context.Context, n model.Name, _ model.Found) (*model.M
 	return rec.model(), nil
 }
 
-// unloadLocked lets go of listings that are safe on disk.
+// unloadLocked lets go of listings that are safe on disk, and drops records
+// that are not where these alone are too much.
 func (r *records) unloadLocked(keep string) {
 	if r.facts == nil {
 		return
 	}
-	for id := range r.loaded {
-		if len(r.loaded) <= maxLoaded {
+	files := 0
+	for _, rec := range r.loaded {
+		files += rec.held()
+	}
+	for id, rec := range r.loaded {
+		if len(r.loaded) <= maxLoaded && files <= maxHeld {
 			return
 		}
 		if id != keep && !r.dirty[id] && !r.unsaved[id] {
+			files -= rec.held()
 			delete(r.loaded, id)
 		}
 	}
+	for files > maxHeld {
+		id := r.oldestLocked(maps.Keys(r.loaded), keep)
+		if id == "" {
+			return
+		}
+		files -= r.loaded[id].held()
+		r.removeLocked(id)
+	}
+}
+
+// oldestLocked is the one of ids that was recorded longest ago and has no bytes
+// here, or "".
+func (r *records) oldestLocked(ids iter.Seq[string], keep string) string {
+	oldest := ""
+	for id := range ids {
+		if h := r.index[id]; id != keep && !h.Stored && (oldest == "" || h.At.Before(r.index[oldest].At)) {
+			oldest = id
+		}
+	}
+	return oldest
 }
 
 // of is the record that binds n: its own, or for a name with a quantisation
@@ -333,13 +364,7 @@ func (r *records) shrinkLocked(keep string) {
 	if len(r.index) <= maxRecords {
 		return
 	}
-	oldest := ""
-	for id, h := range r.index {
-		if id != keep && !h.Stored && (oldest == "" || h.At.Before(r.index[oldest].At)) {
-			oldest = id
-		}
-	}
-	r.removeLocked(oldest)
+	r.removeLocked(r.oldestLocked(maps.Keys(r.index), keep))
 }
 
 // forget drops every record of a path.

@@ -94,3 +94,33 @@ func TestRecordsThatCannotBeWrittenStay(t *testing.T) {
 	}
 	r.mu.Unlock()
 }
+
+// Records that the disk does not take are bounded by their files; what has
+// bytes here goes last.
+func TestRecordsThatWaitForTheDiskAreBounded(t *testing.T) {
+	const n, files = 100, 1000
+	r := newRecords(&held{memory: newMemory(), err: errors.New("the disk is full")}, slog.New(slog.DiscardHandler))
+	name := func(i int) model.Name { return model.Name{Org: "org", Repo: fmt.Sprintf("m%d", i)} }
+	for i := range n {
+		m := &model.Model{Name: name(i).Path(), Source: "hub", Kind: model.Hub, Revision: "new", Files: make([]model.File, files)}
+		if r.answered(name(i), newRecord(m)); i == 0 {
+			r.keep(name(i), newRecord(m))
+		}
+		r.flush()
+	}
+	total := 0
+	for _, rec := range r.loaded {
+		total += len(rec.Files)
+	}
+	if total > maxHeld {
+		t.Errorf("listings of %d files are held, want at most %d", total, maxHeld)
+	}
+	for i, want := range map[int]bool{0: true, 1: false, n - 1: true} {
+		if got := r.get(nameID(name(i))) != nil; got != want {
+			t.Errorf("record %d is there: %v, want %v", i, got, want)
+		}
+	}
+	if r.pin("hub", name(0)) == nil {
+		t.Error("the commit of what is stored is lost")
+	}
+}
