@@ -15,6 +15,12 @@ import (
 // refreshed behind. Those of a tree are read each time.
 const namedFor = time.Minute
 
+// firstNames is how long a shared tree is waited for that has not listed
+// anything so far: without its models the directory would be a lie. It is slow
+// to start on a busy machine; that it hangs it says itself, long before that.
+// Of a local tree nobody can tell which it is.
+const firstNames = silence
+
 // named is the outcome of listing a source's names.
 type named struct {
 	found []model.Found // if err is nil
@@ -49,8 +55,9 @@ func (a *asker) enumerate() look[named] {
 // the models that Config.Filter says don't run here. Which these are of a tree
 // or of the records is decided within a tenth of a second; what is not decided
 // then is listed, and decided behind. It asks nobody for an entry of it, and
-// waits no longer than Config.LookupTimeout; what a source said last stands
-// for what it does not say in time. The entries are sorted by name; the error
+// waits no longer than Config.LookupTimeout, for shared trees that have listed nothing
+// yet 3 s; what a source said last stands for what it does not say in time.
+// The entries are sorted by name; the error
 // is NotFound for a dir that no namespace can be, Interrupted if ctx ended.
 func (r *Resolver) Entries(ctx context.Context, dir string) ([]model.Entry, error) {
 	return r.entries(ctx, dir, r.cfg.Filter)
@@ -64,6 +71,8 @@ func (r *Resolver) entries(ctx context.Context, dir string, runs filter) ([]mode
 	g := gathering{r: r, dir: dir, runs: runs, settled: true, entries: make(map[string]model.Entry), left: make(map[string]bool)}
 	limited, cancel := context.WithTimeout(ctx, r.cfg.LookupTimeout)
 	defer cancel()
+	first, done := context.WithTimeout(ctx, max(firstNames, r.cfg.LookupTimeout))
+	defer done()
 	looks := make([]look[named], len(r.askers))
 	for i, a := range r.askers {
 		if a.kind.InPlace() || !a.breaker.down() {
@@ -74,7 +83,11 @@ func (r *Resolver) entries(ctx context.Context, dir string, runs filter) ([]mode
 	lists := make([][]model.Found, len(r.askers))
 	var rounds []<-chan struct{}
 	for i, a := range r.askers {
-		found, fresh := a.awaitNames(limited, &looks[i])
+		wait := limited
+		if a.kind == model.Shared && looks[i].stale == nil {
+			wait = first
+		}
+		found, fresh := a.awaitNames(wait, &looks[i])
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("listing %q: %w", dir, ctx.Err())
 		}

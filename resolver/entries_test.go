@@ -15,15 +15,21 @@ import (
 // for what is not settled.
 func (w *world) list(dir string) []string {
 	w.t.Helper()
+	lines, took := w.timedList(dir)
+	if took > 900*msec {
+		w.t.Errorf("listing %q took %v", dir, took)
+	}
+	return lines
+}
+
+func (w *world) timedList(dir string) (lines []string, took time.Duration) {
+	w.t.Helper()
 	began := time.Now()
 	entries, err := w.Entries(context.Background(), dir)
 	if err != nil {
 		w.t.Errorf("listing %q: %v", dir, err)
 	}
-	if took := time.Since(began); took > 900*msec {
-		w.t.Errorf("listing %q took %v", dir, took)
-	}
-	var lines []string
+	took = time.Since(began)
 	for _, e := range entries {
 		open := ""
 		if !e.Settled {
@@ -31,7 +37,7 @@ func (w *world) list(dir string) []string {
 		}
 		lines = append(lines, fmt.Sprintf("%s %s %s%s", e.Name, kindName(e.Kind), e.Source, open))
 	}
-	return lines
+	return lines, took
 }
 
 func (w *world) expectList(dir string, want ...string) {
@@ -143,6 +149,40 @@ func TestEntriesWithSourcesThatHang(t *testing.T) {
 		w.router.become(healthy)
 		pass(time.Second)
 		w.expectList("", "l model local:test", "r model router:test", "r2 model router:test", "s model shared:test")
+	})
+}
+
+// A share that needs longer than the deadline for its first listing is not shown
+// as an empty one; later its last listing stands for it. One that is silent from
+// the start is waited for once. A local tree may hang without knowing it.
+func TestTheFirstListingOfAShare(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		expect := func(within time.Duration, want ...string) {
+			t.Helper()
+			lines, took := w.timedList("")
+			if d := cmp.Diff(want, lines); d != "" || took != within {
+				t.Errorf("it took %v, want %v (-want +got):\n%s", took, within, d)
+			}
+		}
+		w.local.add("l", "a=1")
+		w.shared.add("s", "a=1")
+		w.shared.takes(2 * time.Second)
+		w.router.become(hanging)
+		expect(2*time.Second, "l model local:test", "s model shared:test")
+		w.shared.become(hanging)
+		pass(time.Minute)
+		expect(900*msec, "l model local:test", "s model shared:test?")
+		w.restart(Config{})
+		expect(3*time.Second, "l model local:test")
+		expect(0, "l model local:test")
+		w.restart(Config{})
+		w.shared.become(healthy)
+		w.local.become(hanging)
+		expect(2*time.Second, "s model shared:test?")
+		pass(time.Minute)
+		w.restart(Config{})
+		w.shared.takes(0)
+		expect(900*msec, "s model shared:test?")
 	})
 }
 
