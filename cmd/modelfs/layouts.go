@@ -118,12 +118,15 @@ func lookFor(root string, limit time.Duration, look func(dir string) ([]discover
 }
 
 // localLayouts looks from here: a thread that is stuck on a disk is lost.
-func localLayouts(dir string) ([]discover.Store, error) {
+func localLayouts(dir string) ([]discover.Store, error) { return layoutsBy(discover.LocalLayouts, dir) }
+
+// layoutsBy is what layouts sees in a directory that there is.
+func layoutsBy(layouts func(dir string) []discover.Store, dir string) ([]discover.Store, error) {
 	switch info, err := os.Stat(dir); {
 	case err != nil:
 		return nil, err
 	case !info.IsDir():
 		return nil, &os.PathError{Op: "reading", Path: dir, Err: syscall.ENOTDIR}
 	}
-	return discover.Layouts(dir), nil
+	return layouts(dir), nil
 }

@@ -97,7 +97,7 @@ func tellLayouts(cmd *cobra.Command, dir string) error {
 	if err := out.Encode("looking"); err != nil {
 		return err
 	}
-	s, err := localLayouts(dir)
+	s, err := layoutsBy(discover.Layouts, dir)
 	if err != nil {
 		return err
 	}

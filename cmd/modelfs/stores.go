@@ -78,6 +78,23 @@ func treesOf(cfg *config.Config, point string, known resolver.Facts, log *slog.L
 	return append(list, found...)
 }
 
+// warnOfNetwork says where a local tree lies on a network filesystem, and where
+// links would lead to one. None is asked.
+func warnOfNetwork(cfg *config.Config, log *slog.Logger) {
+	for _, root := range cfg.Local {
+		if kind := discover.OnNetwork(root); kind != "" {
+			log.Warn("a local tree lies on a network filesystem: what asks for it waits as long as that hangs; name it with --shared instead",
+				"directory", root, "filesystem", kind)
+		}
+	}
+	for _, target := range cfg.LinkTargets {
+		if kind := discover.OnNetwork(target); kind != "" {
+			log.Warn("local trees and stores leave links alone that lead to a network filesystem; name a tree that has such links with --shared, too",
+				"link_target", target, "filesystem", kind)
+		}
+	}
+}
+
 // skip has a plain tree leave out the directories in which stores were found.
 func (p *placed) skip(found []placed) {
 	if p.Kind != "" {

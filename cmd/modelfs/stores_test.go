@@ -111,14 +111,7 @@ func TestOwn(t *testing.T) {
 // A directory that does not answer holds nobody up, and counts as a plain tree.
 func TestLayoutOfWhatHangs(t *testing.T) {
 	dir := t.TempDir()
-	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options := "fd=" + strconv.Itoa(dev) + ",rootmode=40000,user_id=0,group_id=0"
-	if err := unix.Mount("silent", dir, "fuse.silent", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		t.Fatal(err)
-	}
+	hang(t, dir)
 	began := time.Now()
 	var log strings.Builder
 	got := layoutsOf(dir, slog.New(slog.NewTextHandler(&log, nil)))
@@ -128,8 +121,57 @@ func TestLayoutOfWhatHangs(t *testing.T) {
 	if want := []placed{{discover.Store{Dir: dir}, model.Local}}; !reflect.DeepEqual(got, want) || !strings.Contains(log.String(), "taken for a plain tree") {
 		t.Errorf("%+v, want %+v; the log:\n%s", got, want, log.String())
 	}
-	if err := errors.Join(unix.Close(dev), unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH)); err != nil { // who looks is released
-		t.Error(err)
+}
+
+// hang mounts a filesystem that never answers; who looks at it is released at the
+// end of the test.
+func hang(t *testing.T, dir string) {
+	t.Helper()
+	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(dev) })
+	options := "fd=" + strconv.Itoa(dev) + ",rootmode=40000,user_id=0,group_id=0"
+	if err := unix.Mount("silent", dir, "fuse.silent", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A configuration that would have local trees wait for a share is warned of; the
+// share is not asked.
+func TestNetworkInLocalTreesIsWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	share, disk, link := filepath.Join(dir, "share"), filepath.Join(dir, "disk"), filepath.Join(dir, "link")
+	makeDirs(t, share, disk)
+	if err := os.Symlink(share+"/models", link); err != nil {
+		t.Fatal(err)
+	}
+	hang(t, share)
+	for _, tt := range []struct {
+		cfg  config.Config
+		want []string // each line has one
+	}{
+		{config.Config{Local: []string{disk, dir, dir + "/none"}, Shared: []string{share}, LinkTargets: []string{disk}}, nil},
+		{config.Config{Local: []string{disk, link}}, []string{"directory=" + link + " filesystem=fuse.silent"}},
+		{config.Config{Local: []string{disk}, LinkTargets: []string{share, disk, share + "/models"}},
+			[]string{"link_target=" + share + " filesystem=fuse.silent", "link_target=" + share + "/models"}},
+	} {
+		var log strings.Builder
+		warnOfNetwork(&tt.cfg, slog.New(slog.NewTextHandler(&log, nil)))
+		if n := strings.Count(log.String(), "\n"); n != len(tt.want) {
+			t.Errorf("%+v: %d warnings, want %d:\n%s", tt.cfg, n, len(tt.want), log.String())
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(log.String(), w) {
+				t.Errorf("%+v: no warning has %q:\n%s", tt.cfg, w, log.String())
+			}
+		}
 	}
 }
 

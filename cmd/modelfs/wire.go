@@ -105,6 +105,7 @@ func (d *daemon) open(lock *os.File) error {
 	if d.machine, err = describe.LookAt(d.cfg.Backend, d.cfg.BackendRules); err != nil {
 		return withCode(exitUsage, err)
 	}
+	warnOfNetwork(d.cfg, d.log)
 	door, sources, err := openSources(d.cfg, d.point, d.store.Facts("layouts"), d.log, &d.opened)
 	if err != nil {
 		return withCode(exitUsage, err)

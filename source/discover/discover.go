@@ -3,9 +3,8 @@
 //
 // Invariants:
 //
-//  1. Stores never touches a network filesystem, FUSE or an automount point:
-//     each step of a path is looked at only after the mount table has said
-//     that it lies on a filesystem of this machine.
+//  1. Stores never touches a network filesystem, FUSE or an automount point, and
+//     LocalLayouts none but the one that its directory is on.
 //  2. Nothing is written, and nothing is read but two small files of LM Studio.
 //
 // It opens no store and lists no model.
@@ -16,6 +15,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"modelfs/source/internal/mounts"
 )
 
 // The kinds of store. They begin the IDs of their sources.
@@ -31,7 +32,7 @@ const (
 
 // A Store is a directory with a layout.
 type Store struct {
-	Kind   string   // one of the kinds; "" for a plain tree, which only Layouts returns
+	Kind   string   // one of the kinds; "" for a plain tree, which only Layouts and LocalLayouts return
 	Dir    string   // absolute
 	From   string   // what named it: a variable ("HF_HOME") or "default"
 	Remote string   // not "": the type of the network filesystem it is said to be on. Nothing has been looked at there, not even whether the directory exists
@@ -42,10 +43,10 @@ type Store struct {
 // which they should be believed, each directory once. env is os.Getenv, home
 // the home directory or "". A relative place is ignored.
 func Stores(env func(string) string, home string) []Store {
-	return find(env, home, readMounts("/proc/self/mountinfo"))
+	return find(env, home, mounts.Current())
 }
 
-func find(env func(string) string, home string, m mounts) []Store {
+func find(env func(string) string, home string, m *mounts.Table) []Store {
 	var found []Store
 	seen := make(map[string]bool)
 	for _, s := range places(env, home, m) {
@@ -53,7 +54,7 @@ func find(env func(string) string, home string, m mounts) []Store {
 			continue
 		}
 		s.Dir = filepath.Clean(s.Dir)
-		real, remote, ok := m.resolve(s.Dir)
+		real, remote, ok := resolve(m, s.Dir)
 		if !ok || seen[real] {
 			continue
 		}
@@ -66,7 +67,7 @@ func find(env func(string) string, home string, m mounts) []Store {
 		}
 		s.Remote = remote
 		if s.Kind == LlamaCpp && remote == "" {
-			if kind := layout(s.Dir); kind != "" {
+			if kind := (eye{}).layout(s.Dir); kind != "" {
 				s.Kind = kind
 			}
 		}
@@ -93,7 +94,7 @@ func readable(s Store) bool {
 }
 
 // places are all that are worth a look.
-func places(env func(string) string, home string, m mounts) []Store {
+func places(env func(string) string, home string, m *mounts.Table) []Store {
 	var all []Store
 	add := func(kind, from, dir string, below ...string) {
 		if dir != "" {

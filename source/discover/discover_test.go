@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"modelfs/internal/leaktest"
+	"modelfs/source/internal/mounts"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -42,10 +43,13 @@ func plant(t *testing.T, files map[string]string) string {
 	return root
 }
 
+// A table is types of filesystems by mount point.
+type table map[string]string
+
 // stores are what is found, as "kind dir from", without the root.
-func stores(root string, env map[string]string, m mounts) []string {
+func stores(root string, env map[string]string, m table) []string {
 	var out []string
-	for _, s := range find(func(k string) string { return strings.ReplaceAll(env[k], "$ROOT", root) }, filepath.Join(root, "home"), m) {
+	for _, s := range find(func(k string) string { return strings.ReplaceAll(env[k], "$ROOT", root) }, filepath.Join(root, "home"), mounts.New(m)) {
 		if !strings.HasPrefix(s.Dir, root) {
 			continue // a store of the machine that the test runs on
 		}
@@ -90,13 +94,13 @@ func TestStores(t *testing.T) {
 	for label, c := range map[string]struct {
 		env   map[string]string
 		first []string
-		m     mounts
+		m     table
 	}{
 		"HF_HOME":                 {env: map[string]string{"HF_HOME": "$ROOT/srv/hf"}, first: []string{"hfcache /srv/hf/hub HF_HOME"}},
 		"two names of one place":  {env: map[string]string{"HF_HUB_CACHE": "$ROOT/srv/link", "HF_HOME": "$ROOT/srv/hf", "HUGGINGFACE_HUB_CACHE": "$ROOT/srv/abs"}, first: []string{"hfcache /srv/link HF_HUB_CACHE"}},
 		"the default, configured": {env: map[string]string{"HF_HOME": "~/.cache/huggingface"}, first: []string{"hfcache /home/.cache/huggingface/hub HF_HOME"}},
 		"not there":               {env: map[string]string{"HF_HOME": "/nonexistent", "OLLAMA_MODELS": "relative", "LLAMA_CACHE": "$ROOT/srv/loop"}},
-		"a share that is meant":   {env: map[string]string{"HF_HUB_CACHE": "$ROOT/net/hub/none"}, m: mounts{"/": "ext4", root + "/net": "nfs4"}, first: []string{"hfcache /net/hub/none HF_HUB_CACHE on nfs4"}},
+		"a share that is meant":   {env: map[string]string{"HF_HUB_CACHE": "$ROOT/net/hub/none"}, m: table{"/": "ext4", root + "/net": "nfs4"}, first: []string{"hfcache /net/hub/none HF_HUB_CACHE on nfs4"}},
 		"new llama.cpp":           {env: map[string]string{"LLAMA_CACHE": "$ROOT/srv/new"}},
 	} {
 		got := stores(root, c.env, c.m)
@@ -121,29 +125,29 @@ func TestStores(t *testing.T) {
 // A default place on a share is left alone: asking whether it exists could hang.
 func TestHomeOnAShare(t *testing.T) {
 	root := plant(t, map[string]string{"home/.cache/huggingface/hub/": "", "disk/": ""})
-	for _, m := range []mounts{{"/": "ext4", root + "/home": "nfs"}, {"/": "overlay", root + "/home/.cache": "fuse.sshfs"}, {"/": "nfs4"}} {
+	for _, m := range []table{{"/": "ext4", root + "/home": "nfs"}, {"/": "overlay", root + "/home/.cache": "fuse.sshfs"}, {"/": "nfs4"}} {
 		if got := stores(root, nil, m); got != nil {
 			t.Errorf("%v: %v", m, got)
 		}
 	}
 	must(t, os.Rename(filepath.Join(root, "home"), filepath.Join(root, "disk/home")))
 	must(t, os.Symlink(root+"/disk/home", filepath.Join(root, "home")))
-	if got := stores(root, nil, mounts{"/": "ext4", root + "/disk": "cifs"}); got != nil {
+	if got := stores(root, nil, table{"/": "ext4", root + "/disk": "cifs"}); got != nil {
 		t.Errorf("through a link: %v", got)
 	}
 }
 
-func TestParseMounts(t *testing.T) {
-	m := parseMounts("22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n" +
-		"30 22 0:30 / /mnt/my\\040share rw - nfs4 srv:/x rw\n31 22 0:31 / /m rw master:1 - fuse.modelfs modelfs rw\nnonsense\n32 - -\n")
-	for p, want := range map[string]string{"/home": "", "/mnt/my share/x": "nfs4", "/mnt/my sharex": "", "/m": "fuse.modelfs", "/m/a/b": "fuse.modelfs", "/": ""} {
-		if got := m.remote(p); got != want {
-			t.Errorf("remote(%q) = %q, want %q", p, got, want)
+// described are layouts as "kind dir less [names]", without the root.
+func described(root string, stores []Store) []string {
+	var got []string
+	for _, s := range stores {
+		line := s.Kind + " " + strings.TrimPrefix(s.Dir, root)
+		if s.Skip != nil {
+			line += fmt.Sprintf(" less %v", s.Skip)
 		}
+		got = append(got, line)
 	}
-	if readMounts("/proc/self/mountinfo")["/"] == "" {
-		t.Error("this machine has no root filesystem")
-	}
+	return got
 }
 
 func TestLayouts(t *testing.T) {
@@ -191,26 +195,39 @@ func TestLayouts(t *testing.T) {
 		// unless the directory is the tool's own.
 		".lmstudio": {"lmstudio /.lmstudio/models"}, ".ollama": {"ollama /.ollama/models"}, "huggingface": {"hfcache /huggingface/hub"},
 	} {
-		var got []string
-		for _, s := range Layouts(filepath.Join(root, dir)) {
-			line := s.Kind + " " + strings.TrimPrefix(s.Dir, root)
-			if s.Skip != nil {
-				line += fmt.Sprintf(" less %v", s.Skip)
-			}
-			got = append(got, line)
-		}
-		if d := cmp.Diff(want, got); d != "" {
+		if d := cmp.Diff(want, described(root, Layouts(filepath.Join(root, dir)))); d != "" {
 			t.Errorf("Layouts(%s):\n%s", dir, d)
 		}
 	}
 }
 
-func FuzzParseMounts(f *testing.F) {
-	f.Add("22 1 254:0 / / rw - ext4 /dev/vda rw\n", "/x/y")
-	f.Add("1 2 3 4 /a\\040b - fuse.x", "/a b")
-	f.Fuzz(func(t *testing.T, table, path string) {
-		if filepath.IsAbs(path) {
-			parseMounts(table).remote(filepath.Clean(path))
-		}
+// In a directory of this machine nothing is looked at that lies on a network
+// filesystem, but for the one that the directory itself is on.
+func TestLocalLayouts(t *testing.T) {
+	root := plant(t, map[string]string{
+		"mixed/gpt2/model.safetensors":        "w",
+		"mixed/hub":                           "->$ROOT/net/hub",
+		"mixed/ollama/models":                 "->../../net/ollama/models",
+		"mixed/huggingface/hub/models--a--b/": "",
+		"net/hub/models--a--b/":               "",
+		"net/ollama/models/manifests/":        "",
+		"net/ollama/models/blobs/":            "",
+		"net/mixed/hub/models--a--b/":         "",
 	})
+	table := mounts.New(table{"/": "ext4", root + "/net": "nfs4", root + "/mixed/gpt2": "cifs"})
+	for dir, want := range map[string][]string{
+		"mixed":     {" /mixed less [huggingface]", "hfcache /mixed/huggingface/hub"},
+		"net/mixed": {" /net/mixed less [hub]", "hfcache /net/mixed/hub"},
+		"mixed/hub": {"hfcache /mixed/hub"},
+	} {
+		own, _ := onNetwork(table, filepath.Join(root, dir))
+		if d := cmp.Diff(want, described(root, eye{table, own}.layouts(filepath.Join(root, dir)))); d != "" {
+			t.Errorf("%s:\n%s", dir, d)
+		}
+	}
+	for _, dir := range []string{root, root + "/net"} { // no table: on this machine both are here
+		if d := cmp.Diff(Layouts(dir), LocalLayouts(dir)); d != "" {
+			t.Errorf("%s:\n%s", dir, d)
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"modelfs/source/internal/mounts"
 )
 
 // maxEntries bounds the entries of a directory that are looked at.
@@ -18,13 +20,48 @@ const maxEntries = 10_000
 // tree leaves their directories out. The home of a tool is no tree: what lies
 // there beside its store belongs to the tool. What can't be read is a plain
 // tree.
-func Layouts(dir string) []Store {
+func Layouts(dir string) []Store { return eye{}.layouts(dir) }
+
+// LocalLayouts is Layouts of a directory of this machine: where its links lead
+// to a network filesystem, nothing is looked at.
+func LocalLayouts(dir string) []Store {
+	table := mounts.Current()
+	own, _ := onNetwork(table, dir)
+	return eye{table, own}.layouts(dir)
+}
+
+// OnNetwork is the type of the network filesystem that a directory lies on, or
+// "". It touches none.
+func OnNetwork(dir string) string {
+	_, kind := onNetwork(mounts.Current(), dir)
+	return kind
+}
+
+func onNetwork(table *mounts.Table, dir string) (point, kind string) {
+	var far *mounts.RemoteError
+	if abs, err := filepath.Abs(dir); err == nil {
+		_, err = table.Follow("/", abs, "")
+		errors.As(err, &far)
+	}
+	if far == nil {
+		return "", ""
+	}
+	return far.Point, far.Type
+}
+
+// An eye looks at directories. The zero eye looks wherever it is told to.
+type eye struct {
+	table *mounts.Table // not nil: of network filesystems only the one at own is looked at
+	own   string
+}
+
+func (y eye) layouts(dir string) []Store {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil
 	}
 	plain := Store{Dir: dir}
-	kind := layout(dir)
+	kind := y.layout(dir)
 	switch kind {
 	case "":
 	case ModelScope: // it is in two directories of dir, which may hold more
@@ -37,10 +74,10 @@ func Layouts(dir string) []Store {
 	for _, place := range nested {
 		at := filepath.Join(dir, place.dir)
 		top, _, _ := strings.Cut(place.dir, "/")
-		if !slices.Contains(place.kinds, layout(at)) || slices.Contains(plain.Skip, top) {
+		if !slices.Contains(place.kinds, y.layout(at)) || slices.Contains(plain.Skip, top) {
 			continue
 		}
-		below = append(below, Store{Kind: layout(at), Dir: at})
+		below = append(below, Store{Kind: y.layout(at), Dir: at})
 		plain.Skip = append(plain.Skip, top)
 	}
 	if len(below) > 0 && toolHomes[filepath.Base(dir)] {
@@ -67,18 +104,18 @@ var toolHomes = map[string]bool{".ollama": true, ".lmstudio": true, ".docker": t
 
 // layout is the kind of store that dir itself is, or "". LM Studio's layout is
 // that of a plain tree, so its own name for the directory is what tells it.
-func layout(dir string) string {
-	e := look(dir)
+func (y eye) layout(dir string) string {
+	e := y.look(dir)
 	switch {
 	case e.any("models--"), e.any("datasets--"), e.any("spaces--"):
 		return HFCache
 	case e["models.json"] && e["layout.json"]:
 		return Docker
-	case e["manifests"] && e["blobs"] && look(filepath.Join(dir, "manifests"))["sha256"]:
+	case e["manifests"] && e["blobs"] && y.look(filepath.Join(dir, "manifests"))["sha256"]:
 		return Docker
 	case e["manifests"] && e["blobs"]:
 		return Ollama
-	case look(filepath.Join(dir, "hub", "models")) != nil, e["models"] && snapshots(filepath.Join(dir, "models")):
+	case y.look(filepath.Join(dir, "hub", "models")) != nil, e["models"] && y.snapshots(filepath.Join(dir, "models")):
 		return ModelScope
 	case e[".etag_cache.json"], e[".hf_metadata_cache.json"]:
 		return Node
@@ -93,9 +130,9 @@ func layout(dir string) string {
 }
 
 // snapshots reports whether dir holds owner--name/snapshots.
-func snapshots(dir string) bool {
-	for name := range look(dir) {
-		if strings.Contains(name, "--") && look(filepath.Join(dir, name, "snapshots")) != nil {
+func (y eye) snapshots(dir string) bool {
+	for name := range y.look(dir) {
+		if strings.Contains(name, "--") && y.look(filepath.Join(dir, name, "snapshots")) != nil {
 			return true
 		}
 	}
@@ -105,7 +142,13 @@ func snapshots(dir string) bool {
 // entries are the names in a directory.
 type entries map[string]bool
 
-func look(dir string) entries {
+func (y eye) look(dir string) entries {
+	if y.table != nil {
+		var err error
+		if dir, err = y.table.Follow("/", dir, y.own); err != nil {
+			return nil
+		}
+	}
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil

@@ -1,0 +1,96 @@
+// Package mounts answers: does a path lie on a filesystem of this machine, or
+// on one that may have to wait for somebody else?
+//
+// Invariants:
+//
+//  1. No network filesystem, FUSE or automount point is touched: each step of a
+//     path is looked at only after the mount table has said that it lies on a
+//     filesystem of this machine.
+//  2. A mount is known to who asks after it was made.
+//
+// It opens nothing of what it is asked about.
+package mounts
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A Table is the mount table at one time. It is immutable.
+type Table struct {
+	types  map[string]string // type of filesystem by mount point
+	remote []string          // mount points of network filesystems, sorted
+}
+
+// parse reads the text of a mount table. Later mounts on one point hide earlier
+// ones.
+func parse(table string) *Table {
+	types := make(map[string]string)
+	for line := range strings.Lines(table) {
+		// id parent major:minor root point options [tags] - type source options
+		left, right, ok := strings.Cut(line, " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		if ok && len(l) > 4 && len(r) > 0 {
+			types[unescape(l[4])] = r[0]
+		}
+	}
+	return New(types)
+}
+
+// New makes a table of types of filesystems by mount point.
+func New(types map[string]string) *Table {
+	t := &Table{types: types}
+	for point, kind := range types {
+		if isRemote(kind) {
+			t.remote = append(t.remote, point)
+		}
+	}
+	slices.Sort(t.remote)
+	return t
+}
+
+// unescape undoes the octal escapes of the mount table.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// remoteTypes are filesystems whose calls may wait for another machine or
+// process. All of FUSE is: modelfs's own mount is one.
+var remoteTypes = map[string]bool{"nfs": true, "nfs4": true, "cifs": true, "smb3": true, "smbfs": true, "9p": true, "ceph": true, "lustre": true,
+	"afs": true, "gfs2": true, "gpfs": true, "glusterfs": true, "beegfs": true, "orangefs": true, "coda": true, "ncpfs": true, "autofs": true,
+	"wekafs": true, "virtiofs": true, "panfs": true}
+
+func isRemote(kind string) bool {
+	return remoteTypes[kind] || kind == "fuse" || kind == "fuseblk" || strings.HasPrefix(kind, "fuse.")
+}
+
+// Remote is the mount that a clean absolute path without links lies on, if that
+// is a network filesystem, else "", "".
+func (t *Table) Remote(path string) (point, kind string) {
+	if len(t.remote) == 0 {
+		return "", ""
+	}
+	for p := path; ; p = filepath.Dir(p) {
+		if kind, ok := t.types[p]; ok {
+			if isRemote(kind) {
+				return p, kind
+			}
+			return "", ""
+		}
+		if p == "/" {
+			return "", ""
+		}
+	}
+}
+
+// RemoteBelow reports whether a network filesystem is mounted somewhere below a
+// clean absolute path without links.
+func (t *Table) RemoteBelow(path string) bool {
+	prefix := strings.TrimSuffix(path, "/") + "/"
+	i, _ := slices.BinarySearch(t.remote, prefix)
+	if i < len(t.remote) && t.remote[i] == "/" {
+		i++
+	}
+	return i < len(t.remote) && strings.HasPrefix(t.remote[i], prefix)
+}
