@@ -64,7 +64,7 @@ func New(label string, c Config) (*Store, error) {
 	}
 	s := &Store{Tree: tree.New(root, c.Kind == model.Local, c.Trust...), Log: c.Log, id: label + ":" + root, kind: c.Kind}
 	for _, t := range c.Trust {
-		s.trust = append(s.trust, tree.New(filepath.Clean(t), c.Kind == model.Local))
+		s.trust = append(s.trust, s.Tree.At(t))
 	}
 	if c.Kind == model.Shared {
 		s.Guard = guard.New(s.id, c.Timeout, s.Tree.Probe, c.Log)

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"modelfs/internal/model"
+	"modelfs/source/internal/mounts"
 )
 
 // Probe asks the share itself: statfs is not answered from a cache.
@@ -39,8 +40,12 @@ func (t *Tree) failed(doing, rel string, err error) error {
 }
 
 // rootMissing is nil if the root is a directory, or if it is a local tree's
-// that does not exist: nothing can be there then.
+// that does not exist: nothing can be there then. Where a local tree's links lead
+// is not asked.
 func (t *Tree) rootMissing() error {
+	if t.local && t.isGuest() {
+		return nil
+	}
 	var st unix.Stat_t
 	err := ignoringEINTR(func() error { return unix.Stat(t.root, &st) })
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
@@ -64,10 +69,11 @@ func isAny(err error, errnos ...syscall.Errno) bool {
 	return false
 }
 
-// bareErrno is the errno in err's chain, or err.
+// bareErrno is the errno in err's chain, or err. What says more than its errno
+// stays as it is.
 func bareErrno(err error) error {
 	var e syscall.Errno
-	if errors.As(err, &e) {
+	if !errors.As(err, new(*mounts.RemoteError)) && errors.As(err, &e) {
 		return e
 	}
 	return err

@@ -1,8 +1,10 @@
 package tree
 
 import (
+	"cmp"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"modelfs/internal/model"
@@ -46,6 +48,9 @@ func (l *Look) Reading() (r Reading, all bool) {
 	for rel, d := range l.seen {
 		r = append(r, Read{rel, d.Stamp})
 	}
+	slices.SortFunc(r, func(a, b Read) int {
+		return cmp.Or(strings.Compare(path.Dir(a.Path), path.Dir(b.Path)), strings.Compare(a.Path, b.Path))
+	})
 	return r, !l.failed
 }
 

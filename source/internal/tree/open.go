@@ -9,12 +9,13 @@ import (
 )
 
 // openBeneath opens rel without ever leaving the root, but for what is
-// trusted. The error is a bare errno; EXDEV says that a link leads out.
+// trusted. The error is an errno; EXDEV says that a link leads out, or to a
+// network filesystem from a local tree.
 func (t *Tree) openBeneath(rel string, flags int) (int, error) {
 	if t.held < 0 && t.within == "" && filepath.IsLocal(rel) {
 		// A path without any link in it can't lead out. Most have none, and
 		// the root need not be opened for them.
-		fd, err := open(unix.AT_FDCWD, t.root+"/"+rel, flags, unix.RESOLVE_NO_SYMLINKS)
+		fd, err := t.openPlain(rel, flags)
 		if !errors.Is(err, unix.ELOOP) {
 			return fd, err
 		}
@@ -24,17 +25,32 @@ func (t *Tree) openBeneath(rel string, flags int) (int, error) {
 		return -1, err
 	}
 	defer release()
-	fd, err := open(root, rel, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS)
-	if !errors.Is(err, unix.EXDEV) {
-		return fd, err
+	around, err := t.fenceHeld(root)
+	if err != nil {
+		return -1, err
+	}
+	if around.holds() {
+		fd, err := open(root, rel, flags, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS)
+		if !errors.Is(err, unix.EXDEV) {
+			return fd, err
+		}
 	}
 	// An absolute link leaves the root by definition, even where it leads
 	// back into it.
-	base, inside, err := t.eval(rel)
+	base, inside, err := t.eval(rel, around)
 	if err != nil {
 		return -1, err
 	}
 	return openExactly(base, inside, flags)
+}
+
+// openPlain opens rel if there is no link in its path, nor in the root's; ELOOP
+// if there is.
+func (t *Tree) openPlain(rel string, flags int) (int, error) {
+	if err := t.fenceAt(t.root).check(rel); err != nil {
+		return -1, err
+	}
+	return open(unix.AT_FDCWD, t.root+"/"+rel, flags, unix.RESOLVE_NO_SYMLINKS)
 }
 
 // openExactly opens what eval found without following any further link, so
@@ -49,8 +65,12 @@ func openExactly(base, inside string, flags int) (int, error) {
 }
 
 // eval is where rel leads: the root or a trusted directory, and the path below
-// it, both free of links. EXDEV if it is elsewhere.
-func (t *Tree) eval(rel string) (base, inside string, err error) {
+// it, both free of links. EXDEV if it is elsewhere. around is a local tree's fence.
+func (t *Tree) eval(rel string, around *fence) (base, inside string, err error) {
+	if around != nil {
+		base, inside, err = around.follow(rel, t.trust)
+		return base, inside, bareErrno(err)
+	}
 	target, err := filepath.EvalSymlinks(t.Abs(rel))
 	if err != nil {
 		if err = bareErrno(err); !errors.As(err, new(syscall.Errno)) {
@@ -62,8 +82,7 @@ func (t *Tree) eval(rel string) (base, inside string, err error) {
 		if b, err = filepath.EvalSymlinks(b); err != nil {
 			continue
 		}
-		inside, err := filepath.Rel(b, target)
-		if err == nil && filepath.IsLocal(inside) {
+		if inside, ok := below(b, target); ok {
 			return b, inside, nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -54,11 +55,27 @@ func (t *Tree) OpenBoth(rel string) (file, named *os.File, id model.Stat, err er
 // relative to or a trusted one, and the path below it, both free of links.
 // NotFound: elsewhere.
 func (t *Tree) Resolve(rel string) (base, inside string, err error) {
-	base, inside, err = t.eval(rel)
+	base, inside, err = t.resolve(rel)
 	if err != nil {
 		return "", "", t.failed("following", rel, err)
 	}
 	return base, inside, nil
+}
+
+func (t *Tree) resolve(rel string) (base, inside string, err error) {
+	if !t.local {
+		return t.eval(rel, nil)
+	}
+	fd, release, err := t.base()
+	if err != nil {
+		return "", "", err
+	}
+	defer release()
+	around, err := t.fenceHeld(fd)
+	if err != nil {
+		return "", "", err
+	}
+	return t.eval(rel, around)
 }
 
 // Head is the first n bytes of the file at rel, or all of it.
@@ -129,12 +146,12 @@ func readAll(fd int, size int, limit int64) ([]byte, error) {
 func (t *Tree) Readlink(rel string) (string, error) {
 	buf := make([]byte, unix.PathMax)
 	n := 0
-	dir, release, err := t.base()
+	dir, err := t.openBeneath(path.Dir(rel), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return "", t.failed("reading", rel, err)
 	}
-	defer release()
-	err = ignoringEINTR(func() (err error) { n, err = unix.Readlinkat(dir, rel, buf); return err })
+	defer unix.Close(dir)
+	err = ignoringEINTR(func() (err error) { n, err = unix.Readlinkat(dir, path.Base(rel), buf); return err })
 	if errors.Is(err, unix.EINVAL) {
 		return "", model.Errorf(model.NotFound, "%s is not a symbolic link", t.Abs(rel))
 	}

@@ -2,8 +2,11 @@ package tree
 
 import (
 	"errors"
+	"path"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Reading is what something was made from: directories and small files, with
@@ -16,14 +19,70 @@ type Read struct {
 	Stamp Stamp
 }
 
-// Current reports whether all of it is as it was: one stat each.
+// Current reports whether all of it is as it was: one stat each, if what lies in
+// one directory stands together.
 func (r Reading) Current(t *Tree) bool {
+	s := stamper{t: t, fd: -1}
+	defer s.close()
 	for _, one := range r {
-		if now, err := t.FileStamp(one.Path); err != nil || now != one.Stamp {
+		if now, err := s.stamp(one.Path); err != nil || now != one.Stamp {
 			return false
 		}
 	}
 	return true
+}
+
+// A stamper is FileStamp for many paths of a tree. Of a local one it keeps the
+// directory open that the last two were in: where the links on the way lead is
+// found out once for all that is in it.
+type stamper struct {
+	t      *Tree
+	last   string // directory of the last path
+	fd     int    // it, or -1
+	around *fence // of fd
+}
+
+func (s *stamper) stamp(rel string) (Stamp, error) {
+	dir, name := path.Split(rel)
+	if dir == "" || !s.t.local {
+		return s.t.FileStamp(rel)
+	}
+	switch {
+	case dir != s.last:
+		s.close()
+		s.last = dir
+	case s.fd < 0:
+		s.open()
+	}
+	if s.fd < 0 || name == ".." || !s.around.holds() {
+		return s.t.FileStamp(rel)
+	}
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Fstatat(s.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return s.t.FileStamp(rel)
+	}
+	return stampOf(&st), nil
+}
+
+// open opens the last directory. Where that fails FileStamp says why.
+func (s *stamper) open() {
+	fd, err := s.t.openBeneath(path.Clean(s.last), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return
+	}
+	if s.around, err = s.t.fenceOf(fd); err != nil {
+		unix.Close(fd)
+		return
+	}
+	s.fd = fd
+}
+
+func (s *stamper) close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
+	}
 }
 
 // SettledAll reports whether what was read at readAt may be remembered.

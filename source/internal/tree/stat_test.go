@@ -73,3 +73,34 @@ func TestRel(t *testing.T) {
 		}
 	}
 }
+
+// A reading is current as long as each of its paths has the stamp that FileStamp
+// would say, whatever links there are on the way.
+func TestReadingIsCurrent(t *testing.T) {
+	root, outside := zoo(t)
+	must(t, os.MkdirAll(filepath.Join(root, "deep/in"), 0o755))
+	for label, tr := range map[string]*Tree{"local": New(root, true, outside), "shared": New(root, false, outside)} {
+		held, release, err := tr.Hold()
+		must(t, err)
+		defer release()
+		var r Reading
+		for _, p := range []string{".", "b", "a/abs", "a/dir", "a/file", "a/rel", "a/dir/x", "link/deep", "link/deep/x", "deep/in"} {
+			st, err := held.FileStamp(p)
+			must(t, err)
+			r = append(r, Read{p, st})
+		}
+		if !r.Current(held) || !r.Current(tr) {
+			t.Errorf("%s: nothing has changed", label)
+		}
+		for i := range r {
+			other := slices.Clone(r)
+			if other[i].Stamp.size++; other.Current(held) {
+				t.Errorf("%s: a change of %s is not noticed", label, r[i].Path)
+			}
+			gone := slices.Insert(slices.Clone(r), i+1, Read{Path: path.Join(path.Dir(r[i].Path), "none")})
+			if gone.Current(held) {
+				t.Errorf("%s: something beside %s that is gone is not noticed", label, r[i].Path)
+			}
+		}
+	}
+}

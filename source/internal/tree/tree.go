@@ -4,16 +4,22 @@
 // Invariants:
 //
 //  1. Nothing is written.
+//
 //  2. No file outside the root is listed or opened, whatever the symbolic
 //     links say; links that end inside the root, or in a place that New was
 //     told to trust, are followed.
+//
 //  3. Only ENOENT and its kin are NotFound. A root that is missing is NotFound
 //     for a local tree and Unavailable for a share, which may not be mounted
 //     yet; any other failure is Unavailable.
+//
 //  4. What is remembered of a directory is used only while its identity,
 //     mtime and ctime are those that it was read under, and only if they were
 //     old by then: two changes within one tick of a coarse clock look alike.
 //     Sizes and times of files are never remembered.
+//
+//  5. A local tree leaves network filesystems alone, but for the one that its
+//     root was put on: no call on it waits for another machine or process.
 //
 // It does not know what a model is, and a call takes as long as the kernel does.
 package tree
@@ -35,17 +41,23 @@ import (
 // one that was mounted over it. It is safe for concurrent use.
 type Tree struct {
 	root   string
+	home   string // the configured root: another one if links of that tree led here
 	within string // "", or a directory below root that paths are relative to
 	local  bool
-	trust  []string
-	held   int // descriptor of the directory that paths are relative to, or -1
+	trust  []string // clean
+	held   int      // descriptor of the directory that paths are relative to, or -1
+	around *fence   // while it is held: the local tree's
 }
 
 // New makes the tree at root, an absolute path that need not exist. local says
 // that a missing root is an empty one. Symbolic links may also lead below the
 // directories of trust, absolute paths.
 func New(root string, local bool, trust ...string) *Tree {
-	return &Tree{root: root, local: local, trust: trust, held: -1}
+	t := &Tree{root: root, home: root, local: local, held: -1}
+	for _, dir := range trust {
+		t.trust = append(t.trust, filepath.Clean(dir))
+	}
+	return t
 }
 
 // Hold is t with its root opened once, for one operation with many calls. The
@@ -57,26 +69,47 @@ func (t *Tree) Hold() (held *Tree, release func(), err error) {
 	}
 	h := *t
 	h.held = fd
+	if h.around, err = t.fenceHeld(fd); err != nil {
+		release()
+		return nil, nil, t.failed("opening", ".", err)
+	}
 	return &h, release, nil
 }
 
 // Within is the tree below the directory at rel: its paths are relative to
 // rel, and what its links may lead to is below rel or trusted.
 func (t *Tree) Within(rel string) *Tree {
-	return &Tree{root: t.root, within: path.Join(t.within, rel), local: t.local, trust: t.trust, held: -1}
+	return &Tree{root: t.root, home: t.home, within: path.Join(t.within, rel), local: t.local, trust: t.trust, held: -1}
 }
 
-// At is the tree at another root, which Resolve returned as a base.
-func (t *Tree) At(base string) *Tree { return New(base, t.local) }
+// At is the tree at another root, where links lead: one that is trusted, or that
+// Resolve returned as a base.
+func (t *Tree) At(base string) *Tree {
+	return &Tree{root: filepath.Clean(base), home: t.home, local: t.local, held: -1}
+}
 
-// base opens the directory that paths are relative to. The error is a bare errno.
+// fenceHeld is the fence of paths relative to base's descriptor.
+func (t *Tree) fenceHeld(fd int) (*fence, error) {
+	if t.around != nil {
+		return t.around, nil
+	}
+	return t.fenceOf(fd)
+}
+
+// base opens the directory that paths are relative to. The error is an errno.
 func (t *Tree) base() (fd int, release func(), err error) {
 	if t.held >= 0 {
 		return t.held, func() {}, nil
 	}
+	if t.local && t.isGuest() {
+		around := t.fenceAt("/")
+		if _, err := around.table.Follow("/", t.root, around.own); err != nil {
+			return -1, nil, bareErrno(err)
+		}
+	}
 	fd, err = open(unix.AT_FDCWD, t.root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err == nil && t.within != "" {
-		top := Tree{root: t.root, local: t.local, trust: t.trust, held: fd}
+		top := Tree{root: t.root, home: t.home, local: t.local, trust: t.trust, held: fd}
 		fd, err = top.openBeneath(t.within, unix.O_PATH|unix.O_DIRECTORY)
 		unix.Close(top.held)
 	}
@@ -118,9 +151,12 @@ func (t *Tree) Rel(abs string) (rel string, ok bool) {
 	return rel, ok && rel != "." && filepath.IsLocal(rel) && filepath.Clean(rel) == rel
 }
 
-// stat follows links without asking where they lead: what is read under the
-// stamp is opened by openBeneath.
+// stat follows a share's links without asking where they lead: what is read
+// under the stamp is opened by openBeneath.
 func (t *Tree) stat(rel string, st *unix.Stat_t) error {
+	if t.local {
+		return t.statHere(rel, st)
+	}
 	if t.within != "" && t.held < 0 {
 		return t.statBeneath(rel, st)
 	}
@@ -130,6 +166,19 @@ func (t *Tree) stat(rel string, st *unix.Stat_t) error {
 		}
 		return unix.Stat(t.root+"/"+rel, st)
 	})
+}
+
+// statHere is statBeneath of a local tree, which takes one call less each for
+// most of what lies directly in a directory that is held.
+func (t *Tree) statHere(rel string, st *unix.Stat_t) error {
+	if t.held < 0 || rel == ".." || strings.Contains(rel, "/") || !t.around.holds() {
+		return t.statBeneath(rel, st)
+	}
+	err := ignoringEINTR(func() error { return unix.Fstatat(t.held, rel, st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return t.statBeneath(rel, st)
+	}
+	return err
 }
 
 // DirStamp is the stamp of the directory at rel.
@@ -182,8 +231,12 @@ func (t *Tree) StatAll(dir string, names []string, f func(name string, st model.
 		return t.failed("reading", dir, err)
 	}
 	defer unix.Close(fd)
+	around, err := t.fenceOf(fd)
+	if err != nil {
+		return t.failed("reading", dir, err)
+	}
 	for _, name := range names {
-		st, err := t.statAt(fd, dir, name)
+		st, err := t.statAt(fd, dir, name, around)
 		if err == nil {
 			f(name, st)
 		} else if err := Tolerable(err); err != nil {
@@ -193,9 +246,9 @@ func (t *Tree) StatAll(dir string, names []string, f func(name string, st model.
 	return nil
 }
 
-// statAt is Stat of name in dir, which is open as fd.
-func (t *Tree) statAt(fd int, dir, name string) (model.Stat, error) {
-	if name == ".." || strings.Contains(name, "/") { // fd alone would not keep it inside
+// statAt is Stat of name in dir, which is open as fd and has that fence.
+func (t *Tree) statAt(fd int, dir, name string, around *fence) (model.Stat, error) {
+	if name == ".." || strings.Contains(name, "/") || !around.holds() { // fd alone would not keep it inside
 		return t.Stat(path.Join(dir, name))
 	}
 	var st unix.Stat_t
