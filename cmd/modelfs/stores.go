@@ -78,13 +78,16 @@ func treesOf(cfg *config.Config, point string, known resolver.Facts, log *slog.L
 	return append(list, found...)
 }
 
-// warnOfNetwork says where a local tree lies on a network filesystem, and where
-// links would lead to one. None is asked.
+// warnOfNetwork says where a local tree lies on a network filesystem or has one
+// mounted in it, and where links would lead to one. None is asked.
 func warnOfNetwork(cfg *config.Config, log *slog.Logger) {
 	for _, root := range cfg.Local {
 		if kind := discover.OnNetwork(root); kind != "" {
 			log.Warn("a local tree lies on a network filesystem: what asks for it waits as long as that hangs; name it with --shared instead",
 				"directory", root, "filesystem", kind)
+		}
+		for _, point := range discover.NetworkBelow(root) {
+			log.Warn("a local tree leaves the network filesystem alone that is mounted in it; name that with --shared", "directory", root, "mounted", point)
 		}
 	}
 	for _, target := range cfg.LinkTargets {

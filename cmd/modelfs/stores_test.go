@@ -157,7 +157,8 @@ func TestNetworkInLocalTreesIsWarnedOf(t *testing.T) {
 		cfg  config.Config
 		want []string // each line has one
 	}{
-		{config.Config{Local: []string{disk, dir, dir + "/none"}, Shared: []string{share}, LinkTargets: []string{disk}}, nil},
+		{config.Config{Local: []string{disk, dir + "/none"}, Shared: []string{share}, LinkTargets: []string{disk, dir}}, nil},
+		{config.Config{Local: []string{disk, dir}}, []string{"directory=" + dir + " mounted=" + share}},
 		{config.Config{Local: []string{disk, link}}, []string{"directory=" + link + " filesystem=fuse.silent"}},
 		{config.Config{Local: []string{disk}, LinkTargets: []string{share, disk, share + "/models"}},
 			[]string{"link_target=" + share + " filesystem=fuse.silent", "link_target=" + share + "/models"}},

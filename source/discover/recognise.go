@@ -37,6 +37,20 @@ func OnNetwork(dir string) string {
 	return kind
 }
 
+// NetworkBelow are the points in a directory of this machine at which network
+// filesystems are mounted.
+func NetworkBelow(dir string) []string {
+	table := mounts.Current()
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		abs, err = table.Follow("/", abs, "")
+	}
+	if err != nil {
+		return nil
+	}
+	return table.RemoteBelow(abs)
+}
+
 func onNetwork(table *mounts.Table, dir string) (point, kind string) {
 	var far *mounts.RemoteError
 	if abs, err := filepath.Abs(dir); err == nil {

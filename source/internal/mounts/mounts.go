@@ -84,13 +84,17 @@ func (t *Table) Remote(path string) (point, kind string) {
 	}
 }
 
-// RemoteBelow reports whether a network filesystem is mounted somewhere below a
-// clean absolute path without links.
-func (t *Table) RemoteBelow(path string) bool {
+// RemoteBelow are the points below a clean absolute path without links at which
+// network filesystems are mounted, sorted. The caller must not change the slice.
+func (t *Table) RemoteBelow(path string) []string {
 	prefix := strings.TrimSuffix(path, "/") + "/"
-	i, _ := slices.BinarySearch(t.remote, prefix)
-	if i < len(t.remote) && t.remote[i] == "/" {
-		i++
+	from, _ := slices.BinarySearch(t.remote, prefix)
+	if from < len(t.remote) && t.remote[from] == "/" {
+		from++
 	}
-	return i < len(t.remote) && strings.HasPrefix(t.remote[i], prefix)
+	to := from
+	for to < len(t.remote) && strings.HasPrefix(t.remote[to], prefix) {
+		to++
+	}
+	return t.remote[from:to]
 }

@@ -84,7 +84,7 @@ func (f *fence) check(rel string) error {
 }
 
 // holds reports whether a path that stays below base stays inside the fence.
-func (f *fence) holds() bool { return f == nil || !f.table.RemoteBelow(f.base) }
+func (f *fence) holds() bool { return f == nil || len(f.table.RemoteBelow(f.base)) == 0 }
 
 // follow is where rel leads: base, or one of the trusted directories, and the
 // path below it, both free of links. EXDEV if it is elsewhere.
