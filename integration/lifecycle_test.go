@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -161,6 +162,33 @@ func TestUnmountWhileReadersWait(t *testing.T) {
 	out, stderr, code := modelfs(t, "unmount", d.mount)
 	if code != 1 || !strings.Contains(stderr, "no modelfs is mounted on "+d.mount) {
 		t.Errorf("modelfs unmount of nothing: %d, %q, %q", code, out, stderr)
+	}
+}
+
+// A lazy umount hides the mount and ends nothing: who has a file open gets its
+// bytes, and the service ends with the last of them.
+func TestALazyUmountLetsReadersFinish(t *testing.T) {
+	t.Parallel()
+	d, want, fault := hanging(t)
+	b := inBackground(t, reader(d.path("org/m/m.gguf"), want, "read"))
+	eventually(t, "the reader waits", 10*time.Second, func() bool { return d.number("fetch", "waiting_reads") > 0 })
+	if out, err := exec.Command("umount", d.mount).CombinedOutput(); err == nil || !strings.Contains(string(out), "busy") {
+		t.Errorf("umount with a file open: %v, %s", err, out)
+	}
+	if out, err := exec.Command("umount", "-l", d.mount).CombinedOutput(); err != nil {
+		t.Fatalf("umount -l: %v, %s", err, out)
+	}
+	fault.Remove()
+	if err := b.ends(t, "a reader after umount -l", 30*time.Second); err != nil {
+		t.Errorf("a reader after umount -l: %v, %s", err, b.out)
+	}
+	select {
+	case <-d.exited:
+		if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("the daemon ended with %d", code)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the daemon is still there although nobody has a file open")
 	}
 }
 

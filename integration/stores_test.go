@@ -269,6 +269,9 @@ func TestStoresDoNotShadow(t *testing.T) {
 	mine := pattern{2, 2000}
 	d := start(t, append(discovering(t, home, "HF_HOME="+home), "--hf-endpoint", "", "--local", plainTree(t, "org/m", mine))...)
 	checkReads(t, d.path("org/m/model.safetensors"), mine)
+	d.stop()
+	d = start(t, append(discovering(t, home, "HF_HOME="+home), "--hf-endpoint", "", "--shared", plainTree(t, "org/m", mine))...)
+	checkReads(t, d.path("org/m/model.safetensors"), pattern{1, 1000}) // what is on this machine comes before what is shared
 }
 
 // shownIn are the names that a directory lists, sorted.
