@@ -125,7 +125,7 @@ func (t Trial) Lines() []Line {
 	case t.ReadAhead >= wantReadAhead:
 		lines = append(lines, ok("read-ahead", "%d KiB", t.ReadAhead))
 	case t.ReadAhead > 0:
-		lines = append(lines, warning("read-ahead", "let root mount, with a writable /sys (containers: --privileged, or bind /sys/class/bdi)",
+		lines = append(lines, warning("read-ahead", "let root mount, with a writable /sys (containers: --mount type=bind,source=/sys/devices/virtual/bdi,target=/sys/devices/virtual/bdi, or --privileged)",
 			"%d KiB could not be raised: reads of files that are being fetched are slower", t.ReadAhead))
 	}
 	return lines
