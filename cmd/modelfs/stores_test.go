@@ -111,7 +111,7 @@ func TestOwn(t *testing.T) {
 // A directory that does not answer holds nobody up, and counts as a plain tree.
 func TestLayoutOfWhatHangs(t *testing.T) {
 	dir := t.TempDir()
-	hang(t, dir)
+	defer unix.Close(hang(t, dir))
 	began := time.Now()
 	var log strings.Builder
 	got := layoutsOf(dir, slog.New(slog.NewTextHandler(&log, nil)))
@@ -123,24 +123,24 @@ func TestLayoutOfWhatHangs(t *testing.T) {
 	}
 }
 
-// hang mounts a filesystem that never answers; who looks at it is released at the
-// end of the test.
-func hang(t *testing.T, dir string) {
+// hang mounts a filesystem that never answers until its descriptor is closed. It
+// is unmounted at the end of the test, and who looks at it is released.
+func hang(t *testing.T, dir string) (dev int) {
 	t.Helper()
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(dev) })
 	options := "fd=" + strconv.Itoa(dev) + ",rootmode=40000,user_id=0,group_id=0"
 	if err := unix.Mount("silent", dir, "fuse.silent", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, unix.Close(dev)))
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
+	return dev
 }
 
 // A configuration that would have local trees wait for a share is warned of; the
@@ -152,7 +152,7 @@ func TestNetworkInLocalTreesIsWarnedOf(t *testing.T) {
 	if err := os.Symlink(share+"/models", link); err != nil {
 		t.Fatal(err)
 	}
-	hang(t, share)
+	defer unix.Close(hang(t, share))
 	for _, tt := range []struct {
 		cfg  config.Config
 		want []string // each line has one
