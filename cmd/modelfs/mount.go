@@ -26,7 +26,7 @@ func mountCommand(sys config.System) *cobra.Command {
 		Short: "Mount the models and serve them, in the foreground",
 		Long: `Mount the models and serve them, in the foreground. Prints "mounted MOUNTPOINT"
 once the mount can be used, and tells systemd (Type=notify). SIGTERM or SIGINT
-unmounts; a second signal ends the process at once.
+unmounts (or leaves the mount, with --on-stop leave) and ends it within two seconds.
 
 Every flag is also a key of the config file (--cache-size is cache_size) and an
 environment variable (MODELFS_CACHE_SIZE; lists are separated by commas). A flag
