@@ -2,6 +2,7 @@ package model
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -89,7 +90,7 @@ func ValidEntry(s string) bool {
 		return false
 	}
 	for _, r := range s {
-		if r < 0x20 || r == 0x7f || r == '/' {
+		if unicode.IsControl(r) || r == '/' {
 			return false
 		}
 	}
@@ -161,7 +162,7 @@ func ValidPath(p string) bool {
 		}
 	}
 	for _, r := range p {
-		if r < 0x20 || r == 0x7f || r == '\\' {
+		if unicode.IsControl(r) || r == '\\' {
 			return false
 		}
 	}

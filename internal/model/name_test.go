@@ -22,7 +22,7 @@ func TestParseName(t *testing.T) {
 			t.Errorf("%q is %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "/", "a/", "/a", "a/b/c", ".", "..", "../a", "a/..", ".hidden", "a/.git", "HEAD", "a/refs", "a\x00b", "a\nb", "a\x7f", "\xff",
+	for _, text := range []string{"", "/", "a/", "/a", "a/b/c", ".", "..", "../a", "a/..", ".hidden", "a/.git", "HEAD", "a/refs", "a\x00b", "a\nb", "a\x7f", "a\u009b2J", "\xff",
 		long + "x", "a:", "a@", "a:b c", "a:../b", "a@-x", "a@x/", "a@x//y", "a@..", "a:b@c d", "a@" + long + "x", "a:" + strings.Repeat("q", MaxRepoPart+1)} {
 		if got, err := ParseName(text); !IsKind(err, NotFound) {
 			t.Errorf("%q is %+v, %v", text, got, err)
@@ -38,7 +38,7 @@ func TestPathsInsideAModel(t *testing.T) {
 			t.Errorf("%q is refused", p)
 		}
 	}
-	for _, p := range []string{"", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", `a\b`, "a\x00", "a\tb", "\xff", "d/" + deep + "f", strings.Repeat("x", MaxSegment+1),
+	for _, p := range []string{"", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", `a\b`, "a\x00", "a\tb", "a\u009b2J", "\xff", "d/" + deep + "f", strings.Repeat("x", MaxSegment+1),
 		wide + strings.Repeat("f", MaxPath-len(wide)+1)} {
 		if ValidPath(p) {
 			t.Errorf("%q is taken", p)

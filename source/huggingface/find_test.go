@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -327,5 +328,26 @@ func TestFindAtHub(t *testing.T) {
 				t.Errorf("token %q: %s is %s, want %s (%v)", token, name, outcome(got, err), want, err)
 			}
 		}
+	}
+}
+
+// What the Hub says of an error, and how it labels a model, is shown so that a
+// terminal obeys none of it.
+func TestWhatTheHubSaysIsHarmless(t *testing.T) {
+	const text, inJSON = "no \x1b[2J\a\r\n access", `no \u001b[2J\u0007\r\n access`
+	for _, r := range []reply{
+		{status: 403, code: "GatedRepo", message: text}, {status: 401, body: `{"error":"` + inJSON + `"}`}, {status: 500, body: text},
+		{status: 500, body: `{"errors":[{"message":"` + inJSON + `"}]}`}, {status: 400, body: `{"error":["` + inJSON + `"]}`},
+	} {
+		s, _ := scripted(t, map[string]reply{"/api/models/org/m": r})
+		if _, err := find(t, s, "org/m"); err == nil || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%+v: %q", r, err)
+		}
+	}
+	info, err := parseInfo([]byte(`{"id":"org/m","sha":"` + commit + `","library_name":"` + inJSON + `","gguf":{"architecture":"` + inJSON + `","total":1},
+		"config":{"model_type":"` + inJSON + `","architectures":["` + inJSON + `"],"torch_dtype":"` + inJSON + `"}}`))
+	must(t, err)
+	if traits := fmt.Sprintf("%+v", info.traits()); strings.ContainsFunc(traits, unicode.IsControl) {
+		t.Errorf("%q", traits)
 	}
 }

@@ -2,12 +2,14 @@ package router
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -275,6 +277,21 @@ func TestManifestVerdict(t *testing.T) {
 				t.Errorf("%v, %v, want %v", m, err, c.want)
 			}
 		})
+	}
+}
+
+// What a router says of an error is shown in quotes: a terminal obeys none of it.
+func TestWhatARouterSaysIsQuoted(t *testing.T) {
+	const text = "no \x1b[2J\a\r\n access"
+	asJSON, err := json.Marshal(map[string]string{"error": text})
+	must(t, err)
+	for _, status := range []int{400, 401, 404, 500} {
+		for _, body := range []string{text, string(asJSON)} {
+			s, _ := scripted(t, map[string]reply{newManifest: {status: status, body: body}})
+			if _, err := list(t, s, "org/m"); err == nil || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Errorf("status %d: %q", status, err)
+			}
+		}
 	}
 }
 
