@@ -16,8 +16,9 @@ func unmountCommand() *cobra.Command {
 		Use:   "unmount MOUNTPOINT",
 		Short: "Take a modelfs mount away, dead or alive",
 		Long: `Take a modelfs mount away, dead or alive. Readers that wait for bytes are
-released with an error; files that are read in place or are complete stay
-readable where they are open. The daemon, if there is one, ends.`,
+released with an error; files that are open and that the kernel reads itself
+(complete ones and those that are read in place) stay readable. The daemon, if
+there is one, ends.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return unmount(cmd, args[0]) },
 	}
