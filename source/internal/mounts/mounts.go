@@ -71,16 +71,18 @@ func (t *Table) Remote(path string) (point, kind string) {
 	if len(t.remote) == 0 {
 		return "", ""
 	}
-	for p := path; ; p = filepath.Dir(p) {
+	for p := path; ; {
 		if kind, ok := t.types[p]; ok {
 			if isRemote(kind) {
 				return p, kind
 			}
 			return "", ""
 		}
-		if p == "/" {
+		parent := filepath.Dir(p)
+		if parent == p { // "/", or "." of a path that the kernel knows no way to
 			return "", ""
 		}
+		p = parent
 	}
 }
 

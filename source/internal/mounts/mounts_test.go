@@ -33,6 +33,11 @@ func TestParse(t *testing.T) {
 			t.Errorf("Remote(%q) = %q, want %q", p, got, want)
 		}
 	}
+	for _, p := range []string{"(unreachable)/m", "m", "."} { // where the kernel knows no path from the root
+		if point, kind := m.Remote(p); kind != "" || len(m.RemoteBelow(p)) > 0 {
+			t.Errorf("Remote(%q) = %q, %q", p, point, kind)
+		}
+	}
 	if point, _ := m.Remote("/m/a/b"); point != "/m" {
 		t.Errorf("mounted at %q", point)
 	}

@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -45,10 +46,14 @@ func (t *Tree) fenceOf(fd int) (*fence, error) {
 	return t.fenceAt(base), nil
 }
 
-// pathOf is the path of an open directory, without links.
+// pathOf is the path of an open directory, without links. That there is no /proc
+// is no word about what is in the tree: EIO, and not ENOENT.
 func pathOf(fd int) (string, error) {
 	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	return path, bareErrno(err)
+	if err != nil {
+		return "", fmt.Errorf("%w: where an open directory lies is not known (%s); is /proc mounted?", unix.EIO, err.Error())
+	}
+	return path, nil
 }
 
 // homeMount is the mount point of the network filesystem that the tree is on
