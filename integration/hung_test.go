@@ -236,3 +236,31 @@ func (s *stuckReads) released(t *testing.T, io string) {
 	}
 	s.file.Close()
 }
+
+// A local tree shows nothing of a share that its links lead to; the same
+// directory as a shared tree does, and when the share hangs, what lies on the
+// disk goes on.
+func TestALocalTreeWithLinksToAShare(t *testing.T) {
+	t.Parallel()
+	mine, far := pattern{71, 70_000}, pattern{72, 80_000}
+	nas := newShare(t, writeTree(t, map[string][]byte{"m/model.gguf": far.bytes()}))
+	tree := tempDir(t, "tree")
+	plant(t, tree, map[string]any{"here/model.gguf": mine, "away": link(nas.dir + "/m"), "org/away": link(nas.dir + "/m")})
+	config := filepath.Join(tempDir(t, "config"), "config.yaml")
+	writeFile(t, config, fmt.Appendf(nil, "link_targets: [%s]\n", nas.dir))
+
+	d := start(t, "--hf-endpoint", "", "--config", config, "--local", tree)
+	nas.set("hang")
+	checkReads(t, d.path("here/model.gguf"), mine)
+	wantProbe(t, d.path("away"), syscall.ENOENT)
+	wantProbe(t, d.path("org/away"), syscall.ENOENT)
+	d.stop()
+
+	nas.set("open")
+	d = start(t, "--hf-endpoint", "", "--config", config, "--local", tree, "--shared", tree)
+	checkReads(t, d.path("away/model.gguf"), far)
+	checkReads(t, d.path("org/away/model.gguf"), far)
+	nas.set("hang")
+	wantProbe(t, d.path("org/away/model.gguf"), syscall.EHOSTUNREACH)
+	within(t, "reading what is on this machine", onTime, func() { checkReads(t, d.path("here/model.gguf"), mine, "read") })
+}
