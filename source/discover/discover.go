@@ -62,12 +62,12 @@ func find(env func(string) string, home string, m *mounts.Table) []Store {
 		// A default on a network filesystem may not exist, and must not be
 		// asked; one that may not be read could only refuse every name. One
 		// that is configured is meant.
-		if s.From == byDefault && (remote != "" || !readable(s)) {
+		if s.From == byDefault && (remote != "" || !readable(m, s)) {
 			continue
 		}
 		s.Remote = remote
 		if s.Kind == LlamaCpp && remote == "" {
-			if kind := (eye{}).layout(s.Dir); kind != "" {
+			if kind := (eye{table: m}).layout(s.Dir); kind != "" {
 				s.Kind = kind
 			}
 		}
@@ -80,13 +80,14 @@ const byDefault = "default"
 
 // readable reports whether a store of this machine may be read: other users'
 // services keep theirs to themselves.
-func readable(s Store) bool {
+func readable(m *mounts.Table, s Store) bool {
 	dirs := []string{s.Dir}
 	if s.Kind == Ollama {
 		dirs = append(dirs, filepath.Join(s.Dir, "manifests"))
 	}
 	for _, d := range dirs {
-		if errors.Is(unix.Access(d, unix.R_OK|unix.X_OK), unix.EACCES) {
+		real, remote, ok := resolve(m, d)
+		if ok && remote == "" && errors.Is(unix.Access(real, unix.R_OK|unix.X_OK), unix.EACCES) {
 			return false
 		}
 	}

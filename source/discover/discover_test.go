@@ -201,6 +201,18 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
+// Also what a store is, is found out without a look at a share that its
+// directories lead to.
+func TestAStoreThatLeadsToAShare(t *testing.T) {
+	root := plant(t, map[string]string{"cache/blobs/": "", "cache/manifests": "->$ROOT/net/manifests", "net/manifests/sha256/": ""})
+	for kind, m := range map[string]table{Docker: {"/": "ext4"}, Ollama: {"/": "ext4", root + "/net": "nfs4"}} {
+		want := kind + " /cache LLAMA_CACHE"
+		if got := stores(root, map[string]string{"LLAMA_CACHE": root + "/cache"}, m); len(got) == 0 || got[0] != want {
+			t.Errorf("%v: %v, want %s", m, got, want)
+		}
+	}
+}
+
 // In a directory of this machine nothing is looked at that lies on a network
 // filesystem, but for the one that the directory itself is on.
 func TestLocalLayouts(t *testing.T) {
