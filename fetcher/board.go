@@ -139,9 +139,12 @@ func (b *board) coverage(block int64, now time.Time) (*transfer, time.Duration) 
 	return best, soonest
 }
 
+// claimed is the range that will bring block. The one stream of an origin
+// without ranges claims nothing: where ranges are asked for beside it, they may
+// be had again, and it ends when they are.
 func (b *board) claimed(block int64) *transfer {
 	for _, t := range b.transfers {
-		if t.claims(block) {
+		if t.class != whole && t.claims(block) {
 			return t
 		}
 	}
@@ -161,7 +164,7 @@ func (b *board) free(from, limit, most int64) (first, n int64) {
 		}
 		end := b.have.nextPresent(from, min(limit, from+most))
 		for _, t := range b.transfers {
-			if s := t.pos / blockSize; s > from && s < end && s < blocksOf(t.end) {
+			if s := t.pos / blockSize; t.class != whole && s > from && s < end && s < blocksOf(t.end) {
 				end = s
 			}
 		}

@@ -3,7 +3,6 @@ package fetcher
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -67,7 +66,7 @@ type fill struct {
 	noStore   time.Time // until then nothing is stored
 	fits      bool
 	refitted  time.Time // when it was last asked whether it fits
-	serial    bool      // no origin serves ranges: one stream from the start
+	serial    bool      // one stream from the start is all that can be had; see oneStream
 	retry     time.Time // when a completion that the disk did not allow is tried again
 	unkept    error     // why it did not; not nil until then
 	losses    int       // completions that a failed sync undid
@@ -224,14 +223,20 @@ func (l *fill) pausedUntil(now time.Time) time.Time {
 	return soonest
 }
 
-// dropAll ends all transfers; the caller cancels them when it no longer holds
-// the lock.
-func (l *fill) dropAll() []*transfer {
+// drop ends the transfers that match; the caller cancels them when it no longer
+// holds the lock.
+func (l *fill) drop(match func(*transfer) bool) []*transfer {
+	var dropped []*transfer
 	for _, t := range l.transfers {
-		t.dropped = true
+		if match(t) {
+			t.dropped = true
+			dropped = append(dropped, t)
+		}
 	}
-	return slices.Clone(l.transfers)
+	return dropped
 }
+
+func (l *fill) dropAll() []*transfer { return l.drop(func(*transfer) bool { return true }) }
 
 func cancel(ts []*transfer) {
 	for _, t := range ts {

@@ -79,7 +79,6 @@ func (l *fill) failure(c *candidate, err error, began, now time.Time) {
 func (l *fill) bad(c *candidate, err error, began, now time.Time) []*waiter {
 	if errors.Is(err, origin.ErrNoRanges) {
 		c.serial = true
-		l.turnSerial(now)
 		return nil
 	}
 	c.err = err
@@ -90,23 +89,23 @@ func (l *fill) bad(c *candidate, err error, began, now time.Time) []*waiter {
 		c.until = now.Add(backoff(c.fails))
 		if final(err) {
 			c.until = now.Add(remember)
-			l.turnSerial(now)
 		}
 	}
 	return l.giveUp(now)
 }
 
-// turnSerial makes the fill one stream from the start where the candidates
-// that could do better are all resting. The caller holds the lock.
-func (l *fill) turnSerial(now time.Time) {
-	serial := l.serial
+// oneStream reports whether one stream from the start is all that can be had
+// now: without a length there is nothing to cut into ranges, or the candidates
+// that serve them are all resting. The caller holds the lock.
+func (l *fill) oneStream(now time.Time) bool {
+	serial := l.size < 0
 	for _, c := range l.cands {
 		if !c.serial && !now.Before(c.until) {
-			return
+			return l.size < 0
 		}
 		serial = serial || c.serial
 	}
-	l.serial, l.lanesOff = serial, l.lanesOff || serial
+	return serial
 }
 
 // giveUp fails what waits if every candidate gave an answer that asking again
@@ -249,14 +248,6 @@ func (l *fill) takeIn(c *candidate, info origin.Info) error {
 		l.digest.SHA256 = info.SHA256
 	}
 	c.serial = info.NoRanges
-	l.serial = true
-	for _, o := range l.cands {
-		l.serial = l.serial && o.serial
-	}
-	if l.size < 0 {
-		l.serial = true // without a length there is nothing to cut into ranges
-	}
-	l.lanesOff = l.lanesOff || l.serial
 	digest = l.digest
 	l.mu.Unlock()
 	l.part.Expect(digest)

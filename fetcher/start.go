@@ -75,7 +75,9 @@ func (l *fill) startLanes(ctx context.Context, now time.Time) {
 // blocked reader's request: that is what it is begun for.
 func (l *fill) startWhole(ctx context.Context, now time.Time) {
 	l.mu.Lock()
-	begin := len(l.transfers) == 0 && !l.complete() && (len(l.waiting) > 0 || l.granted || l.pulls > 0)
+	// What is silent holds nothing up: it was asked of others, which fail.
+	busy := l.count(func(t *transfer) bool { return t.class == whole || t.idle(now) <= l.pace.quiet() })
+	begin := busy == 0 && !l.complete() && (len(l.waiting) > 0 || l.granted || l.pulls > 0)
 	r := request{class: whole, end: l.size}
 	if l.size < 0 {
 		r.end = unbounded

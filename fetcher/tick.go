@@ -5,10 +5,11 @@ import "time"
 // tick measures speeds and has everything looked at again from time to time.
 func (l *fill) tick(now time.Time) {
 	l.mu.Lock()
+	l.serial = l.oneStream(now)
+	l.lanesOff = l.serial || l.storeOff(now)
 	var dead []*transfer
 	if now.Sub(l.swept) >= sweepTime {
 		l.swept = now
-		l.lanesOff = l.serial || l.storeOff(now)
 		l.sweep()
 		dead = l.rescue(now)
 	}

@@ -191,17 +191,22 @@ func (l *fill) storeOff(now time.Time) bool { return now.Before(l.noStore) }
 func (l *fill) received(t *transfer, n int) {
 	now := time.Now()
 	l.f.stats.fetched.Add(int64(n))
+	var needless []*transfer
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if t.got == 0 {
 		t.first = now
 		l.pace.first(now.Sub(t.began))
 		t.origin.fails, t.origin.err = 0, nil
+		if t.class != whole { // ranges can be had again
+			needless = l.drop(func(t *transfer) bool { return t.class == whole })
+		}
 	}
 	t.got += int64(n)
 	t.last = now
 	l.fetched += int64(n)
 	l.flowed, l.progress = now, now
+	l.mu.Unlock()
+	cancel(needless)
 }
 
 // last stores the end of a file that was read to its end, and learns its
