@@ -18,6 +18,8 @@
 //     and the next daemon goes on from there.
 //  7. Bytes that were complete but contradict their hash are never served
 //     again: their handles answer Corrupt for ever.
+//  8. All bytes of an attempt at a file without a stated hash come from one
+//     address; what outlives the process, from the first.
 //
 // Each fill has one goroutine while there is something to decide (fill.run),
 // which alone starts transfers; transfers report to the fill's board, and the

@@ -33,7 +33,6 @@ type fill struct {
 	ready chan struct{} // closed when part, or the error of opening it, is set
 	err   error         // of opening the part
 	part  *store.Part
-	cands []*candidate
 	kick  chan struct{} // run has something to look at
 	over  chan struct{} // closed when the attempt is completed or has failed
 	gone  chan struct{} // closed when the part is, for whoever opens the file next
@@ -45,8 +44,9 @@ type fill struct {
 
 	closeOnce sync.Once
 
-	mu        sync.Mutex // guards all below; a leaf
-	*board               // what is here and on its way
+	mu        sync.Mutex   // guards all below; a leaf
+	*board                 // what is here and on its way
+	cands     []*candidate // the addresses that may give bytes, in order of preference; see newFill and holdTo
 	phase     phase
 	running   bool // run is, or is about to be
 	digest    store.Digest

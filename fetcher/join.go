@@ -105,6 +105,10 @@ func (f *Fetcher) newFill(id fillID, v *model.View, file *model.File) *fill {
 		}
 		l.cands = append(l.cands, &candidate{obj: f.cfg.Door.Object(u, want)})
 	}
+	if !l.hashed() && !id.Key.Once() {
+		// The key was made of the first address, and so is what earlier processes kept.
+		l.cands = l.cands[:min(1, len(l.cands))]
+	}
 	return l
 }
 

@@ -98,14 +98,15 @@ func (l *fill) answered(ctx context.Context, r *resolution) error {
 // wait for ones that are silent, but where each fails again and again, there is
 // nobody to wait for. One that was not asked yet is as good as its host.
 func (l *fill) undecided() error {
+	cands := l.candidates()
 	troubles := make(map[string]error) // by host
-	for _, c := range l.cands {
+	for _, c := range cands {
 		if err := c.obj.Trouble(); err != nil {
 			troubles[c.obj.Host()] = err
 		}
 	}
 	var first error
-	for _, c := range l.cands {
+	for _, c := range cands {
 		err := c.obj.Trouble()
 		if err == nil {
 			if err = troubles[c.obj.Host()]; !model.IsKind(err, model.Unavailable) {

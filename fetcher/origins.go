@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"modelfs/internal/model"
@@ -169,6 +170,33 @@ type resolution struct {
 	at   time.Time
 }
 
+// hashed reports whether the listing states a hash of the file, which shows in
+// the end whether bytes of several addresses belong together.
+func (l *fill) hashed() bool { return l.file.SHA256 != "" || l.file.GitSHA1 != "" }
+
+func (l *fill) candidates() []*candidate {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cands
+}
+
+// holdTo makes c the only candidate of a file without a hash, because something
+// of it came from c and nothing shows that others have the same content. It
+// reports false where another one is it. The caller holds the lock, and cancels
+// the returned transfers when it no longer does.
+func (l *fill) holdTo(c *candidate) (others []*transfer, ok bool) {
+	at := slices.Index(l.cands, c)
+	if at < 0 || len(l.cands) == 1 || l.hashed() {
+		return nil, at >= 0
+	}
+	l.cands = l.cands[at : at+1]
+	return l.drop(func(t *transfer) bool { return t.origin != c }), true
+}
+
+// errOther ends what is done with the answer of an address when another one
+// gives the file.
+var errOther = errors.New("another address gives the file")
+
 // resolve asks the candidates, in order, until one answers, and takes in what
 // it says. One question serves all opens of the fill; it goes on when its
 // caller leaves.
@@ -204,7 +232,7 @@ func (r *resolution) over() bool {
 func (l *fill) ask(ctx context.Context, r *resolution) {
 	defer close(r.done)
 	var first error
-	for _, c := range l.cands {
+	for _, c := range l.candidates() {
 		began := time.Now()
 		info, err := c.obj.Resolve(ctx)
 		if err == nil {
@@ -213,7 +241,7 @@ func (l *fill) ask(ctx context.Context, r *resolution) {
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, errOther) {
 			l.failure(c, err, began, time.Now())
 		}
 		// Denied and the like say more than "could not be asked".
@@ -229,8 +257,16 @@ func (l *fill) ask(ctx context.Context, r *resolution) {
 func (l *fill) takeIn(c *candidate, info origin.Info) error {
 	l.mu.Lock()
 	size, digest := l.size, l.digest
+	var others []*transfer
+	ok := slices.Contains(l.cands, c)
+	if ok && size < 0 && info.Size >= 0 {
+		others, ok = l.holdTo(c) // the length is that of its content
+	}
 	l.mu.Unlock()
+	cancel(others)
 	switch {
+	case !ok:
+		return errOther
 	case size >= 0 && info.Size >= 0 && size != info.Size:
 		return model.Errorf(model.Corrupt, "%s of %s: the origin states %d bytes, the listing of %s %d",
 			l.file.Path, l.repo, info.Size, l.source(), size)

@@ -2,6 +2,7 @@ package fetcher
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,5 +81,167 @@ func TestTheStreamEndsWhenRangesAreBack(t *testing.T) {
 		if d := time.Since(began); d > 100*time.Second {
 			t.Errorf("took %v: one stream is left to fetch it alone", d)
 		}
+	})
+}
+
+// A pair is a file without a hash of which the second address has another
+// content, of the same length.
+type pair struct {
+	view         *model.View
+	file         *model.File
+	first, other hubtest.Content
+}
+
+func (r *rig) pair(key model.Key) pair {
+	r.t.Helper()
+	p := pair{first: hubtest.Pattern(1, 40*mib), other: hubtest.Pattern(2, 40*mib)}
+	p.view, p.file = r.twoAddresses(p.first, p.other)
+	p.file.SHA256, p.file.Key = "", key
+	r.hub.Fault(hubtest.Filter{Host: hubtest.AtHub}, hubtest.Always(), hubtest.SetHeader("X-Linked-Etag", ""))
+	return p
+}
+
+// failures are how an address gives nothing more, and what its readers are told.
+var failures = map[string]struct {
+	effect hubtest.Effect
+	kind   model.Kind
+}{
+	"gone":   {hubtest.Status(404, nil, ""), model.NotFound},
+	"broken": {hubtest.Status(503, nil, ""), model.Timeout},
+	"silent": {hubtest.Hang(), model.Timeout},
+}
+
+// Once one address has given bytes of a file that no hash identifies, nobody
+// else gives any, whatever becomes of it and however the bytes are asked for.
+func TestOneAddressGivesAFileWithoutAHash(t *testing.T) {
+	for name, f := range failures {
+		for _, stream := range []bool{false, true} {
+			if stream {
+				name += ", one stream"
+			}
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, inMemory)
+					r.hub.SetConnRate(mib, hubtest.AtCDN)
+					p := r.pair(model.OnceKey())
+					if stream {
+						r.hub.Fault(atCDN, hubtest.Always(), hubtest.IgnoreRange())
+						r.hub.Fault(ofFirst, hubtest.Always(), hubtest.CutAt(3*mib, hubtest.Reset))
+					}
+					rd := r.open(p.view, p.file)
+					defer rd.Close()
+					readAt(t, rd, p.first, 0, mib)
+					before := len(r.hub.Requests(ofOther))
+					fault := r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), f.effect)
+					if _, err := rd.ReadAt(context.Background(), make([]byte, mib), 30*mib); !model.IsKind(err, f.kind) {
+						t.Errorf("what the first address does not give: %v, want kind %v", err, f.kind)
+					}
+					if n := len(r.hub.Requests(ofOther)) - before; n != 0 {
+						t.Errorf("%d requests for another content", n)
+					}
+					r.hub.ClearFaults()
+					fault.Release()
+					<-time.After(remember)
+					readAll(t, rd, p.first, mib)
+				})
+			})
+		}
+	}
+}
+
+// While nothing has come another address may give the file, and then gives all
+// of it, though the first one answers after all.
+func TestAnotherAddressGivesAllOfAFile(t *testing.T) {
+	for name, effect := range map[string]hubtest.Effect{
+		"gone": hubtest.Status(404, nil, ""), "broken": hubtest.Status(503, nil, ""), "silent": hubtest.Hang(),
+		"late": hubtest.Delay(3 * time.Second),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				r.hub.SetConnRate(mib, hubtest.AtCDN)
+				p := r.pair(model.OnceKey())
+				fault := r.hub.Fault(ofFirst, hubtest.Always(), effect)
+				rd := r.open(p.view, p.file)
+				defer rd.Close()
+				readAt(t, rd, p.other, 0, mib)
+				fault.Remove()
+				<-time.After(remember) // the first one could be asked again
+				readAt(t, rd, p.other, 30*mib, mib)
+				readAll(t, rd, p.other, mib)
+			})
+		})
+	}
+}
+
+// A length that only one address states is that of its own content.
+func TestTheLengthIsOfTheAddressThatGivesTheBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		p := r.pair(model.OnceKey())
+		p.file.Size = -1
+		rd := r.open(p.view, p.file) // asks the first
+		defer rd.Close()
+		r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(404, nil, ""))
+		if _, err := rd.ReadAt(context.Background(), make([]byte, mib), 0); !model.IsKind(err, model.NotFound) {
+			t.Errorf("bytes of another address than the length: %v", err)
+		}
+	})
+}
+
+// A key that outlives the process was made of the first address: what is kept
+// under it, by whichever process, is of that one only.
+func TestAKeptFileIsOfItsFirstAddress(t *testing.T) {
+	for name, validator := range map[string]bool{"validator": true, "place": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, inMemory)
+				r.hub.SetConnRate(mib, hubtest.AtCDN)
+				p := r.pair(model.AtKey("x"))
+				if validator {
+					r.hub.Fault(hubtest.Filter{Host: hubtest.AtHub, Path: ofFirst.Path}, hubtest.Always(), hubtest.SetHeader("X-Linked-Etag", `"v1"`))
+					p.file.Validator = "v1"
+				}
+				gone := r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(404, http.Header{"X-Error-Code": {"EntryNotFound"}}, ""))
+				if rd, err := r.f.Open(context.Background(), p.view, p.file); !model.IsKind(err, model.NotFound) {
+					t.Errorf("open of what the first address has not: %v, %v", rd, err)
+				}
+				gone.Remove()
+				<-time.After(remember)
+				rd := r.open(p.view, p.file)
+				readAt(t, rd, p.first, 0, mib)
+				must(t, rd.Close())
+				r.stop()
+				gone = r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(503, nil, ""))
+				r.start()
+				rd = r.open(p.view, p.file)
+				defer rd.Close()
+				readAt(t, rd, p.first, 0, mib)
+				if _, err := rd.ReadAt(context.Background(), make([]byte, mib), 30*mib); !model.IsKind(err, model.Timeout) {
+					t.Errorf("what the first address does not give: %v", err)
+				}
+				gone.Remove()
+				<-time.After(remember)
+				readAll(t, rd, p.first, mib)
+				if n := len(r.hub.Requests(hubtest.Filter{Path: ofOther.Path})); n != 0 {
+					t.Errorf("%d requests for another content", n)
+				}
+			})
+		})
+	}
+}
+
+// A file with a hash is taken from any address: the hash shows what it is.
+func TestAnyAddressGivesAFileWithAHash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		c := hubtest.Pattern(1, 40*mib)
+		v, file := r.twoAddresses(c, c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		readAt(t, rd, c, 0, mib)
+		r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(404, nil, ""))
+		readAll(t, rd, c, mib)
 	})
 }

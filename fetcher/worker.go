@@ -68,7 +68,9 @@ func (l *fill) pour(t *transfer, body io.Reader, buf []byte) error {
 		n, err := body.Read(buf[to:])
 		to += n
 		if n > 0 {
-			l.received(t, n)
+			if !l.received(t, n) {
+				return errOther
+			}
 			done, perr := l.put(t, buf[from:to], &from)
 			if done || perr != nil {
 				return perr
@@ -187,12 +189,25 @@ func (l *fill) write(off int64, data []byte) bool {
 // storeOff reports whether nothing is stored at present. The caller holds the lock.
 func (l *fill) storeOff(now time.Time) bool { return now.Before(l.noStore) }
 
-// received counts bytes.
-func (l *fill) received(t *transfer, n int) {
-	now := time.Now()
+// received counts bytes. It reports false where they can't be used, because
+// another address gives the file.
+func (l *fill) received(t *transfer, n int) bool {
 	l.f.stats.fetched.Add(int64(n))
-	var needless []*transfer
 	l.mu.Lock()
+	needless, ok := l.holdTo(t.origin)
+	if ok {
+		needless = append(needless, l.flow(t, n, time.Now())...)
+	} else {
+		t.dropped = true
+	}
+	l.mu.Unlock()
+	cancel(needless)
+	return ok
+}
+
+// flow takes in that t brings bytes, and returns the transfers that nobody
+// needs any more. The caller holds the lock.
+func (l *fill) flow(t *transfer, n int, now time.Time) (needless []*transfer) {
 	if t.got == 0 {
 		t.first = now
 		l.pace.first(now.Sub(t.began))
@@ -205,8 +220,7 @@ func (l *fill) received(t *transfer, n int) {
 	t.last = now
 	l.fetched += int64(n)
 	l.flowed, l.progress = now, now
-	l.mu.Unlock()
-	cancel(needless)
+	return needless
 }
 
 // last stores the end of a file that was read to its end, and learns its
@@ -215,7 +229,13 @@ func (l *fill) last(t *transfer, rest []byte) error {
 	size := t.pos + int64(len(rest))
 	l.mu.Lock()
 	known := l.size
+	needless, ok := l.holdTo(t.origin) // also of nothing there is one giver
+	t.dropped = t.dropped || !ok
 	l.mu.Unlock()
+	cancel(needless)
+	if !ok {
+		return errOther
+	}
 	if known >= 0 && known != size {
 		return model.Errorf(model.Unavailable, "the answer ended after %d of %d bytes", size, known)
 	}

@@ -60,6 +60,9 @@ func newRecord(m *model.Model) *record {
 		r := recordedFile{f.Path, f.Size, f.ModTime, f.Key, f.SHA256, f.GitSHA1, unsigned(f.URLs), f.Validator}
 		if len(r.URLs) == 0 || r.URLs[0] != f.URLs[0] {
 			r.Validator = ""
+			if f.SHA256 == "" && f.GitSHA1 == "" && !f.Key.Once() {
+				r.URLs = nil // the key was made of the first: others may have another content
+			}
 		}
 		rec.Files[i] = r
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -370,6 +371,7 @@ func TestForgetListsARouterAnew(t *testing.T) {
 func TestRecordsHoldNoCredentials(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		m := w.router.add("m", "a.gguf=10")
+		m.Files[0].SHA256 = hash1
 		m.Files[0].URLs = []string{"https://u:secret@h/a", "https://h/a?sig=secret", "https://h/plain", "::"}
 		w.Stored("m", w.mustView("m").Model)
 		e := fmt.Sprint(w.Explain(context.Background(), "m"))
@@ -441,6 +443,33 @@ func TestOnceKeysAreNotUsedTwice(t *testing.T) {
 	rec.of = nil // another process
 	if m := rec.model(); m.Files[0].Key == once || !m.Files[0].Key.Once() || m.Files[1].Key != "sha256-x" {
 		t.Errorf("keys: %v", m.Files)
+	}
+}
+
+// What is kept under a key that was made of an address is not gone on with from
+// another one, where that address can't be recorded.
+func TestOtherAddressesOfAKeptFileAreNotRecorded(t *testing.T) {
+	signed, open := "https://cdn.test/a?sig=x", "https://router.test/a"
+	at := model.AtKey("https://cdn.test", "/a", "v1")
+	for name, tt := range map[string]struct {
+		file model.File
+		want []string
+	}{
+		"the first is signed":      {model.File{Key: at, Validator: "v1", URLs: []string{signed, open}}, nil},
+		"another is signed":        {model.File{Key: at, Validator: "v1", URLs: []string{open, signed}}, []string{open}},
+		"a hash shows what it is":  {model.File{Key: model.SHA256Key(hash1), SHA256: hash1, URLs: []string{signed, open}}, []string{open}},
+		"nothing of it is kept":    {model.File{Key: model.OnceKey(), URLs: []string{signed, open}}, []string{open}},
+		"git's shows what it is":   {model.File{Key: at, GitSHA1: "x", URLs: []string{signed, open}}, []string{open}},
+		"known by its place alone": {model.File{Key: at, URLs: []string{signed, open}}, nil},
+	} {
+		tt.file.Path = "a"
+		got := newRecord(&model.Model{Kind: model.Router, Files: []model.File{tt.file}}).Files[0]
+		if !slices.Equal(got.URLs, tt.want) {
+			t.Errorf("%s: recorded %q, want %q", name, got.URLs, tt.want)
+		}
+		if kept := got.Validator != ""; kept != (name == "another is signed") {
+			t.Errorf("%s: recorded validator %q", name, got.Validator)
+		}
 	}
 }
 
