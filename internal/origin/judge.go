@@ -34,7 +34,7 @@ func (s *stream) judgePart(loc *location, t trail) error {
 	if cl := t.resp.ContentLength; cl >= 0 && cl != end-start+1 {
 		return model.Errorf(model.Unavailable, "%s: the answer has %d bytes for %d to %d", redact(t.url), cl, start, end)
 	}
-	if err := s.o.learn(loc, total, s.tagOf(loc, t)); err != nil {
+	if err := s.learn(loc, t, total); err != nil {
 		return err
 	}
 	if total >= 0 && total < s.end {
@@ -60,7 +60,7 @@ func (s *stream) judgeWhole(loc *location, t trail) error {
 		return err
 	}
 	length := t.resp.ContentLength
-	if err := s.o.learn(loc, length, s.tagOf(loc, t)); err != nil {
+	if err := s.learn(loc, t, length); err != nil {
 		return err
 	}
 	size := s.o.sizeAt(loc)
@@ -74,13 +74,17 @@ func (s *stream) judgeWhole(loc *location, t trail) error {
 	return nil
 }
 
-// tagOf is the strong ETag of an answer that came from loc's own URL. Where
-// that redirected once more, each answer may have another.
-func (s *stream) tagOf(loc *location, t trail) string {
-	if t.url != loc.url {
-		return ""
+// learn takes in the total size and the strong ETag of an answer that came from
+// loc's own URL. Where that redirected once more, each answer may have another.
+func (s *stream) learn(loc *location, t trail, total int64) error {
+	tag := ""
+	if t.url == loc.url {
+		tag = strong(t.resp.Header.Get("ETag"))
+		if tag == "" && loc.ownWord && s.o.want.Validator != "" {
+			return unvalidated(t.url)
+		}
 	}
-	return strong(t.resp.Header.Get("ETag"))
+	return s.o.learn(loc, total, tag)
 }
 
 func (s *stream) outside(loc *location, size int64) error {

@@ -26,7 +26,8 @@ type Want struct {
 	// server without ranges sends the file.
 	HeadOnly bool
 	// Validator, if not "", is that of Info which every answer must have: bytes
-	// of the file are kept from earlier, and must not be mixed with others.
+	// of the file are kept from earlier, and must not be mixed with others. An
+	// answer without one is Unavailable.
 	Validator string
 }
 

@@ -229,6 +229,8 @@ func (o *Object) probe(ctx context.Context, loc *location) error {
 // fit compares what the origin says with what is wanted.
 func (o *Object) fit(loc *location) error {
 	switch {
+	case o.want.Validator != "" && loc.info.Validator == "":
+		return unvalidated(o.url)
 	case o.want.Size < 0:
 	case loc.info.Size < 0:
 		loc.info.Size = o.want.Size
@@ -236,6 +238,12 @@ func (o *Object) fit(loc *location) error {
 		return model.Errorf(model.Corrupt, "%s: the origin has a file of %d bytes, expected %d", redact(o.url), loc.info.Size, o.want.Size)
 	}
 	return nil
+}
+
+// unvalidated is the error of an answer that may be of another file than the
+// one that a validator was stated of. The next one may say.
+func unvalidated(u *url.URL) error {
+	return model.Errorf(model.Unavailable, "%s: the answer has no strong ETag, which is all that identifies the file", redact(u))
 }
 
 // strong is an entity tag without its quotes, or "" for a weak one or none.

@@ -383,6 +383,67 @@ func TestResolveHoldsToTheStatedValidator(t *testing.T) {
 	})
 }
 
+// An answer without a validator does not show that it is of the file that a
+// validator was stated of.
+func TestAStatedValidatorIsMissing(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"no ETag":               reply(200, "Content-Length: 5"),
+		"a weak one":            reply(200, "Content-Length: 5", `ETag: W/"b"`),
+		"the redirect's own":    reply(302, "X-Linked-Size: 5", `ETag: "b"`, "Location: http://cdn.test/f"),
+		"a weak one of another": reply(302, "X-Linked-Size: 5", `X-Linked-Etag: W/"b"`, "Location: http://cdn.test/f"),
+		"to GET neither":        byMethod(reply(405), reply(206, "Content-Range: bytes 0-0/5")),
+		"a date":                reply(200, "Content-Length: 5", "Last-Modified: Mon, 02 Jan 2006 15:04:05 GMT"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				there := false
+				_, d := hub(t, func(w http.ResponseWriter, r *http.Request) {
+					if there {
+						file{content(5), "b"}.ServeHTTP(w, r)
+						return
+					}
+					answer(w, r)
+				})
+				o := d.Object("http://hub.test/f", Want{Size: 5, Validator: "b"})
+				_, err := o.Resolve(t.Context())
+				wantKind(t, err, model.Unavailable)
+				there = true
+				if _, err := o.Resolve(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// The same holds for the answers that bring bytes, where the validator is their
+// own: one node of a server may have another file than the one that was asked.
+func TestAnAnswerWithoutTheStatedValidator(t *testing.T) {
+	data := content(5000)
+	for name, stated := range map[string]string{"stated": "b", "nothing stated": ""} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, d := hub(t, func(w http.ResponseWriter, r *http.Request) {
+					if r.Method == http.MethodHead {
+						w.Header().Set("ETag", `"b"`)
+					}
+					file{data, ""}.ServeHTTP(w, r)
+				})
+				o := d.Object("http://hub.test/f", Want{Size: 5000, Validator: stated})
+				_, whole := readWhole(t.Context(), o)
+				_, part := readRange(t.Context(), o, 1000, 1000)
+				for _, err := range []error{whole, part} {
+					if stated != "" {
+						wantKind(t, err, model.Unavailable)
+					} else if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A token that the Hub refuses does not close files that need none.
 func TestResolveWithBadToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
