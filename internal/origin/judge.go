@@ -47,7 +47,7 @@ func (s *stream) judgePart(loc *location, t trail) error {
 // judgeWhole checks a 200, whether it was asked for or not. What was asked
 // from the first byte on is good; the rest of the file is not read.
 func (s *stream) judgeWhole(loc *location, t trail) error {
-	if err := isFile(t.url, t.resp, s.o.sizeAt(loc)); err != nil {
+	if err := s.o.isFile(t.url, t.resp, t.resp.ContentLength, s.o.sizeAt(loc)); err != nil {
 		return err // before anything is learnt from it
 	}
 	if s.ranged && (s.off > 0 || s.end != s.o.sizeAt(loc)) {

@@ -135,7 +135,7 @@ func (o *Object) locationOf(t trail, anonymous bool) (*location, error) {
 		}
 		loc.url, loc.from = t.to, t.url
 	} else {
-		if err := loc.direct(t.resp, o.want.Size); err != nil {
+		if err := o.direct(loc, t.resp); err != nil {
 			return nil, err
 		}
 		loc.ownWord = loc.info.Validator == ""
@@ -166,18 +166,15 @@ func (i *Info) linked(h http.Header) {
 	}
 }
 
-// direct reads an answer of the place itself, which should have want bytes
-// (-1: any number): to HEAD, or to a GET of the first byte.
-func (l *location) direct(resp *http.Response, want int64) error {
+// direct reads an answer of the place itself: to HEAD, or to a GET of the first
+// byte.
+func (o *Object) direct(l *location, resp *http.Response) error {
 	if err := plain(l.url, resp); err != nil {
 		return err
 	}
 	var size int64
 	switch resp.StatusCode {
 	case http.StatusOK:
-		if err := isFile(l.url, resp, want); err != nil {
-			return err
-		}
 		size = resp.ContentLength
 		l.info.NoRanges = resp.Request.Method == http.MethodGet || resp.Header.Get("Accept-Ranges") == "none"
 	case http.StatusPartialContent:
@@ -195,6 +192,15 @@ func (l *location) direct(resp *http.Response, want int64) error {
 	default:
 		return statusError(l.url, resp)
 	}
+	stated := o.want.Size
+	if stated < 0 {
+		stated = l.info.Size
+	}
+	if resp.StatusCode < 300 { // the others say of the file that it is empty, in whatever page
+		if err := o.isFile(l.url, resp, size, stated); err != nil {
+			return err
+		}
+	}
 	if l.info.Size < 0 {
 		l.info.Size = size
 	} else if size >= 0 && size != l.info.Size {
@@ -202,6 +208,18 @@ func (l *location) direct(resp *http.Response, want int64) error {
 	}
 	l.etag = strong(resp.Header.Get("ETag"))
 	return nil
+}
+
+// isFile refuses a page for people in the place of the file: an answer that says
+// that the file has length bytes, where size are stated (-1: unknown). Where
+// none are, only a file's own name says that it is such a page.
+func (o *Object) isFile(u *url.URL, resp *http.Response, length, size int64) error {
+	name := strings.ToLower(o.url.Path)
+	page := strings.HasSuffix(name, ".html") || strings.HasSuffix(name, ".htm")
+	if !forPeople(resp) || size >= 0 && length == size || size < 0 && page {
+		return nil
+	}
+	return model.Errorf(model.Unavailable, "%s: a page for people came, not the file", redact(u))
 }
 
 // probe asks the place for its first byte, to learn the size that nobody has
@@ -219,7 +237,7 @@ func (o *Object) probe(ctx context.Context, loc *location) error {
 	}
 	w.wait()
 	finish(t.resp)
-	err = loc.direct(t.resp, -1)
+	err = o.direct(loc, t.resp)
 	if t.url != loc.url {
 		loc.etag = "" // it is another place's
 	}

@@ -91,8 +91,9 @@ func TestResolve(t *testing.T) {
 		"HEAD is 501": {hub: byMethod(reply(501), small.ServeHTTP), host: "http://hub.test:80", want: Info{186, small.etag, "", "", false}, log: []string{"HEAD hub.test/f", "GET hub.test/f bytes=0-0"}},
 		"signed for GET": {hub: byMethod(reply(403), small.ServeHTTP), host: "http://hub.test:80", want: Info{186, small.etag, "", "", false},
 			log: []string{"HEAD hub.test/f", "GET hub.test/f bytes=0-0"}},
-		"GET only, ignores ranges": {hub: byMethod(reply(405), reply(200, "Content-Length: 70000")), host: "http://hub.test:80", want: Info{Size: 70000, NoRanges: true}},
-		"GET only, empty":          {hub: byMethod(reply(405), reply(416, "Content-Range: bytes */0")), host: "http://hub.test:80", want: Info{Size: 0}},
+		"GET only, ignores ranges":     {hub: byMethod(reply(405), reply(200, "Content-Length: 70000")), host: "http://hub.test:80", want: Info{Size: 70000, NoRanges: true}},
+		"GET only, empty":              {hub: byMethod(reply(405), reply(416, "Content-Range: bytes */0")), host: "http://hub.test:80", want: Info{Size: 0}},
+		"GET only, empty, says a page": {hub: byMethod(reply(405), reply(416, "Content-Range: bytes */0", "Content-Type: text/html")), host: "http://hub.test:80", want: Info{Size: 0}},
 		"no length anywhere": {hub: func(w http.ResponseWriter, r *http.Request) { _ = http.NewResponseController(w).Flush() }, host: "http://hub.test:80", want: Info{Size: -1, NoRanges: true},
 			log: []string{"HEAD hub.test/f", "GET hub.test/f bytes=0-0"}},
 		"the place has to say": {
@@ -381,6 +382,56 @@ func TestResolveHoldsToTheStatedValidator(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Where nobody states the file's length, a page for people is no file, unless
+// the file's own name says that it is one.
+func TestAPageOfUnknownLength(t *testing.T) {
+	page := func(headers ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			for _, h := range append(headers, "Content-Type: text/html; charset=utf-8") {
+				k, v, _ := strings.Cut(h, ": ")
+				w.Header().Set(k, v)
+			}
+			_, _ = w.Write([]byte("<html>")) // without a length, but for those in headers
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	bytesOf := file{content(6), ""}.ServeHTTP
+	lengthless := func(http.ResponseWriter, *http.Request) {}
+	for name, c := range map[string]struct {
+		path   string
+		answer http.HandlerFunc
+		ok     bool
+	}{
+		"a page":                       {"/model.gguf", page(), false},
+		"with a length of its own":     {"/model.gguf", page("Content-Length: 6"), false},
+		"to HEAD":                      {"/model.gguf", byMethod(page("Content-Length: 6"), bytesOf), false},
+		"to GET":                       {"/model.gguf", byMethod(lengthless, page()), false},
+		"a part of one":                {"/model.gguf", byMethod(lengthless, reply(206, "Content-Type: text/html", "Content-Range: bytes 0-0/6")), false},
+		"of another address":           {"/model.gguf", reply(302, "Location: http://cdn.test/login.html"), false},
+		"a file that is one":           {"/docs/index.html", page(), true},
+		"a file that is one, shouted":  {"/INDEX.HTM", page(), true},
+		"the length of it is stated":   {"/model.gguf", page("X-Linked-Size: 6", "Content-Length: 6"), true},
+		"a name that only contains it": {"/index.html.gguf", page(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNet(t)
+				n.serve("hub.test", c.answer)
+				n.serve("cdn.test", page())
+				o := n.door().Object("http://hub.test"+c.path, Want{Size: -1})
+				_, resolved := o.Resolve(t.Context())
+				got, read := readWhole(t.Context(), o)
+				if c.ok && (resolved != nil || read != nil || len(got) != 6) {
+					t.Errorf("%v; %d bytes, %v", resolved, len(got), read)
+				}
+				if !c.ok {
+					wantKind(t, read, model.Unavailable)
+				}
+			})
+		})
+	}
 }
 
 // An answer without a validator does not show that it is of the file that a

@@ -221,15 +221,6 @@ func forPeople(resp *http.Response) bool {
 	return strings.Contains(strings.ToLower(resp.Header.Get("Content-Type")), "html") && resp.Header.Get("X-Error-Code") == ""
 }
 
-// isFile refuses a page for people in the place of a file of another length
-// (-1: not known).
-func isFile(u *url.URL, resp *http.Response, size int64) error {
-	if size < 0 || resp.ContentLength == size || !forPeople(resp) {
-		return nil
-	}
-	return model.Errorf(model.Unavailable, "%s: a page for people came, not the file", redact(u))
-}
-
 // explain is what the server says of an error, if it is the Hub, and what can
 // be done about a refusal.
 func explain(resp *http.Response, kind model.Kind) string {
