@@ -84,6 +84,36 @@ func TestTheStreamEndsWhenRangesAreBack(t *testing.T) {
 	})
 }
 
+// That one address fails is no trouble while another one works.
+func TestOneAddressThatFailsIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		c := hubtest.Pattern(1, 200*mib)
+		v, file := r.twoAddresses(c, c)
+		r.hub.Fault(ofFirst, hubtest.Always(), hubtest.Status(503, nil, ""))
+		rd := r.open(v, file)
+		defer rd.Close()
+		readAt(t, rd, c, 20*mib, mib)
+		check := func(state string, troubled bool) {
+			t.Helper()
+			st := r.f.Status()[0]
+			if err := r.f.Trouble(v.Source, file.Key); (err != nil) != troubled || (st.Error != "") != troubled || st.State != state {
+				t.Errorf("trouble %v, status %+v; want it %s and trouble %v", err, st, state, troubled)
+			}
+		}
+		check("filling", false)
+		fault := r.hub.Fault(ofOther, hubtest.Always(), hubtest.Status(503, nil, ""))
+		<-time.After(time.Minute)
+		check("waiting", true)
+		fault.Remove()
+		<-time.After(time.Minute)
+		if !r.f.State(v.Model, file).Complete {
+			t.Errorf("not filled once one of two is back: %+v", r.f.Status())
+		}
+	})
+}
+
 // A pair is a file without a hash of which the second address has another
 // content, of the same length.
 type pair struct {

@@ -109,18 +109,20 @@ func (l *fill) state(now time.Time) string {
 	return "idle"
 }
 
-// trouble is the error that keeps the fill from going on, or nil. The caller
-// holds the lock.
+// trouble is the error that keeps the fill from going on, or nil: that an origin
+// fails is none while there is another one. The caller holds the lock.
 func (l *fill) trouble(now time.Time) error {
 	if l.phase == failed || now.Before(l.failUntil) {
 		return l.fail
 	}
+	var first error
 	for _, c := range l.cands {
-		if c.err != nil {
-			return c.err
+		if c.err == nil {
+			return nil
 		}
+		first = cmp.Or(first, c.err)
 	}
-	return nil
+	return first
 }
 
 // newTenths is how many tenths of the file are here if that is worth a line in
