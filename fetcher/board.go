@@ -40,7 +40,8 @@ type transfer struct {
 	nearly  bool      // so close to its end that its successor may begin
 	origin  *candidate
 	cancel  func()
-	dropped bool // cancelled on purpose: its error means nothing
+	dropped bool          // cancelled on purpose: its error means nothing
+	lingers chan struct{} // closed when a read has come for it; nil while it does not wait for one
 }
 
 func (t *transfer) claims(block int64) bool {

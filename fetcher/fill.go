@@ -132,6 +132,7 @@ func (l *fill) step(ctx context.Context) (wait time.Duration, more bool) {
 	now := time.Now()
 	l.expire(now)
 	l.tick(now)
+	l.release()
 	may, serial := l.mayStart(now)
 	switch {
 	case may && serial:

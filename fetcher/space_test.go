@@ -175,3 +175,44 @@ func TestReaderEdges(t *testing.T) {
 		must(t, rd.Close())
 	}
 }
+
+// What is not stored is not fetched for nobody: the one stream of an origin
+// without ranges is begun neither again and again nor anew for each read.
+func TestTheStreamIsNotBegunForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetLatency(5 * time.Millisecond)
+		r.hub.SetConnRate(10*mib, hubtest.AtCDN)
+		r.hub.Fault(atCDN, hubtest.Always(), hubtest.IgnoreRange())
+		c := hubtest.Pattern(5, 100*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		readAt(t, rd, c, 10*mib, mib) // the rest is wanted, too
+		l := r.f.snapshot()[0]
+		l.mu.Lock()
+		l.noStore = time.Now().Add(time.Hour)
+		l.mu.Unlock()
+		before := r.asked(hubtest.AtCDN)
+		<-time.After(time.Minute)
+		if n := r.asked(hubtest.AtCDN) - before; n > 0 {
+			t.Errorf("%d requests whose bytes nobody waits for and nothing keeps", n)
+		}
+		before = r.asked(hubtest.AtCDN)
+		for off := int64(20 * mib); off < 40*mib; off += mib {
+			readAt(t, rd, c, off, mib)
+		}
+		if n := r.asked(hubtest.AtCDN) - before; n > 1 {
+			t.Errorf("%d requests for reads that follow one another", n)
+		}
+		began := time.Now()
+		readAt(t, rd, c, 20*mib, mib) // has passed by: what 21 MiB take, and no wait for the stream's end
+		if d := time.Since(began); d > 3*time.Second {
+			t.Errorf("a read of what has passed by took %v", d)
+		}
+		<-time.After(2 * lingerTime)
+		if n := r.f.Status()[0].Connections; n != 0 {
+			t.Errorf("%d connections for nobody", n)
+		}
+	})
+}

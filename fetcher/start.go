@@ -77,7 +77,7 @@ func (l *fill) startWhole(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	// What is silent holds nothing up: it was asked of others, which fail.
 	busy := l.count(func(t *transfer) bool { return t.class == whole || t.idle(now) <= l.pace.quiet() })
-	begin := busy == 0 && !l.complete() && (len(l.waiting) > 0 || l.granted || l.pulls > 0)
+	begin := busy == 0 && !l.complete() && (len(l.waiting) > 0 || (l.granted || l.pulls > 0) && !l.storeOff(now))
 	r := request{class: whole, end: l.size}
 	if l.size < 0 {
 		r.end = unbounded

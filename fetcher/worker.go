@@ -57,12 +57,12 @@ func (l *fill) fetch(ctx context.Context, t *transfer, r request) error {
 	pool := l.f.buffers.of(t.class)
 	buf := pool.Get().(*[]byte)
 	defer pool.Put(buf)
-	return l.pour(t, body, *buf)
+	return l.pour(ctx, t, body, *buf)
 }
 
 // pour reads body into buf and stores whole blocks as they come. buf[from:to]
 // is what is not stored yet and belongs at t.pos.
-func (l *fill) pour(t *transfer, body io.Reader, buf []byte) error {
+func (l *fill) pour(ctx context.Context, t *transfer, body io.Reader, buf []byte) error {
 	from, to := 0, 0
 	for {
 		n, err := body.Read(buf[to:])
@@ -72,6 +72,9 @@ func (l *fill) pour(t *transfer, body io.Reader, buf []byte) error {
 				return errOther
 			}
 			done, perr := l.put(t, buf[from:to], &from)
+			if errors.Is(perr, errNotStored) && t.class == whole && l.linger(ctx, t) {
+				done, perr = false, nil
+			}
 			if done || perr != nil {
 				return perr
 			}
@@ -156,6 +159,51 @@ func (l *fill) anyoneWaits(t *transfer) bool {
 		}
 	}
 	return false
+}
+
+// lingerTime is how long a stream that can't be begun where it ends waits for
+// the next read. It is less than what yield grants it.
+const lingerTime = 5 * time.Second
+
+// linger has a stream whose bytes nobody waits for and nothing keeps wait for a
+// read of what it has yet to bring, and reports whether there is one: reading
+// mostly goes on, and another stream would have to begin at the start.
+func (l *fill) linger(ctx context.Context, t *transfer) bool {
+	l.mu.Lock()
+	if l.anyoneWaits(t) {
+		l.mu.Unlock()
+		return true
+	}
+	read := make(chan struct{})
+	t.lingers = read
+	l.mu.Unlock()
+	timer := time.NewTimer(lingerTime)
+	defer timer.Stop()
+	select {
+	case <-read:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	t.lingers = nil
+	l.mu.Unlock()
+	return false
+}
+
+// release lets streams that linger go on for a read that has come, and ends
+// those that have passed what reads wait for.
+func (l *fill) release() {
+	l.mu.Lock()
+	passed := l.drop(func(t *transfer) bool { return t.lingers != nil && len(l.waiting) > 0 && !l.anyoneWaits(t) })
+	for _, t := range l.transfers {
+		if t.lingers != nil && l.anyoneWaits(t) {
+			close(t.lingers)
+			t.lingers = nil
+		}
+	}
+	l.mu.Unlock()
+	cancel(passed)
 }
 
 // write stores data at off. It reports false where there is no room, or the
