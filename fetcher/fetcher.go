@@ -29,6 +29,7 @@
 package fetcher
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -182,7 +183,11 @@ func (f *Fetcher) snapshot() []*fill {
 // State says what is known here of a file that has to be fetched. It does no I/O.
 func (f *Fetcher) State(m *model.Model, file *model.File) model.FileState {
 	id := fillID{Key: file.Key, Source: m.Source}
-	st := model.FileState{Size: file.Size, Complete: f.have(file) != ""}
+	key := f.have(file)
+	st := model.FileState{Size: file.Size, Complete: key != ""}
+	if st.Size < 0 {
+		st.Size = f.cfg.Store.Size(fillID{Key: cmp.Or(key, file.Key), Source: m.Source})
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c := f.corrupt[id]; c != nil {

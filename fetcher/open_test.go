@@ -150,6 +150,48 @@ func TestUnknownSize(t *testing.T) {
 	}
 }
 
+// A length that was learnt by opening the file is known after a restart, as long
+// as something of the file is here.
+func TestALearntLengthOutlivesTheProcess(t *testing.T) {
+	for name, all := range map[string]bool{"complete": true, "a part of it": false} {
+		for _, key := range []model.Key{"", model.AtKey("x")} {
+			t.Run(name+" "+string(key), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t, inMemory)
+					c := hubtest.Pattern(3, 40*mib+17)
+					v, file := r.one(c)
+					file.Size = -1
+					if key != "" {
+						file.SHA256, file.Key = "", key
+					}
+					check := func(when string, want int64) {
+						t.Helper()
+						if st := r.f.State(v.Model, file); st.Size != want || st.Complete != (all && want >= 0) {
+							t.Errorf("%s: %+v, want %d bytes", when, st, want)
+						}
+					}
+					check("before it is opened", -1)
+					rd := r.open(v, file)
+					readAt(t, rd, c, 5*mib, mib)
+					if all {
+						must(t, r.f.Pull(context.Background(), v, file, nil))
+					}
+					must(t, rd.Close())
+					check("afterwards", c.Size())
+					r.stop()
+					r.hub.Refuse()
+					r.start()
+					check("after a restart", c.Size())
+					rd = r.open(v, file)
+					defer rd.Close()
+					check("when it is open again", c.Size())
+					readAt(t, rd, c, 5*mib, mib)
+				})
+			})
+		}
+	}
+}
+
 // TestLearntHash: where the listing has no hash, the origin's is what the
 // download must have, and a blob that has it serves at once.
 func TestLearntHash(t *testing.T) {

@@ -136,8 +136,10 @@ func (s *Store) takeBase(base string, id PartID) error {
 	if s.open[base] != nil {
 		return model.Errorf(model.InUse, "open a part of %s: it is being filled already", id.Key)
 	}
+	opening := &Part{id: id}
+	opening.size.Store(s.sizeLocked(id, base))
 	delete(s.idle, base)
-	s.open[base] = &Part{id: id}
+	s.open[base] = opening
 	return nil
 }
 
@@ -332,7 +334,7 @@ func (p *Part) Close() error {
 // that was used, whatever the clock says; the file's own time says so to the
 // next process.
 func (p *Part) asIdle() *idlePart {
-	idle := &idlePart{base: p.base, id: p.id, bytes: p.Present()}
+	idle := &idlePart{base: p.base, id: p.id, size: p.Size(), bytes: p.Present()}
 	fi, err := p.data.Stat()
 	if err != nil {
 		return idle

@@ -176,6 +176,49 @@ func TestUnknownSizeIsResumed(t *testing.T) {
 	}
 }
 
+// The length of what is here, in whatever way, is known without opening it, and
+// at no moment between being kept and being open is it not.
+func TestSizeOfWhatIsHere(t *testing.T) {
+	s := newStore(t)
+	data := pattern(2, 3*bs)
+	id, unknown := PartID{Key: "at-x", Source: "a"}, PartID{Key: "at-x", Source: "b"}
+	check := func(when string, id PartID, want int64) {
+		t.Helper()
+		if n := s.Size(id); n != want {
+			t.Errorf("%s: size %d, want %d", when, n, want)
+		}
+	}
+	check("before", id, -1)
+	p := openPart(t, s, id, -1)
+	check("not stated", id, -1)
+	if err := p.SetSize(3 * bs); err != nil {
+		t.Fatal(err)
+	}
+	check("stated", id, 3*bs)
+	write(t, p, data, 0, 2*bs)
+	closePart(t, p)
+	check("closed", id, 3*bs)
+	s = reopen(t, s)
+	check("after a restart", id, 3*bs)
+	check("of another source", unknown, -1)
+	if err := s.takeBase(id.base(), id); err != nil {
+		t.Fatal(err)
+	}
+	check("while it is being opened", id, 3*bs)
+	s.mu.Lock()
+	delete(s.open, id.base())
+	s.mu.Unlock()
+	p = openPart(t, s, id, -1)
+	check("open", id, 3*bs)
+	write(t, p, data, 2*bs, 3*bs)
+	if err := p.Complete(t.Context(), Digest{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	closePart(t, p)
+	check("complete", id, 3*bs)
+	check("complete, of any source", unknown, 3*bs)
+}
+
 func TestEmptyFile(t *testing.T) {
 	s := newStore(t)
 	p := openPart(t, s, PartID{Key: "at-empty"}, 0)

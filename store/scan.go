@@ -116,7 +116,7 @@ func (s *Store) readIdle(base string) *idlePart {
 	if err != nil || s.inodes[inode(fi)] != nil { // completed, but for the removal
 		return nil
 	}
-	return &idlePart{base: base, id: rec.id, bytes: diskBytes(fi), used: fi.ModTime().UnixNano()}
+	return &idlePart{base: base, id: rec.id, size: rec.size, bytes: diskBytes(fi), used: fi.ModTime().UnixNano()}
 }
 
 func cutSuffixes(s string, suffixes ...string) (string, bool) {

@@ -17,6 +17,7 @@ type Usage struct {
 type idlePart struct {
 	base  string
 	id    PartID
+	size  int64 // the file's length; -1: unknown
 	bytes int64 // on disk
 	used  int64 // time of the last write, Unix nanoseconds
 }

@@ -66,7 +66,7 @@ type Store struct {
 	keys    map[model.Key]*content
 	inodes  map[uint64]*content
 	pins    map[model.Key]bool
-	open    map[string]*Part     // by base; a stand-in that only has its id while it is being opened
+	open    map[string]*Part     // by base; a stand-in that only has its id and size while it is being opened
 	idle    map[string]*idlePart // by base: parts that nobody has open
 	claims  map[string]chan struct{}
 	bytes   int64 // sum of the contents' sizes
@@ -164,6 +164,28 @@ func (s *Store) Has(key model.Key) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.keys[key] != nil
+}
+
+// Size is the length of a file of which something is here, complete or as a
+// part; -1 where none is known. It does no I/O.
+func (s *Store) Size(id PartID) int64 {
+	base := id.base()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.sizeLocked(id, base)
+}
+
+func (s *Store) sizeLocked(id PartID, base string) int64 {
+	if c := s.keys[id.Key]; c != nil {
+		return c.size
+	}
+	if p := s.open[base]; p != nil && p.id == id {
+		return p.Size()
+	}
+	if p := s.idle[base]; p != nil && p.id == id {
+		return p.size
+	}
+	return -1
 }
 
 // claim waits until nobody else changes the given names (files of the backing
