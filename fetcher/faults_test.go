@@ -497,6 +497,54 @@ func TestReaderLeaves(t *testing.T) {
 	})
 }
 
+// A read that is over leaves nothing behind, however it ended: answered, refused
+// at once because others just were, or left by its caller.
+func TestReadsThatAreOverAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory, withConfig(func(c *Config) { c.Touched = true }))
+		r.hub.SetLatency(5 * time.Millisecond)
+		c := hubtest.Pattern(7, 200*mib)
+		v, file := r.one(c)
+		rd := r.open(v, file)
+		defer rd.Close()
+		l := rd.(*fillReader).l
+		check := func(after string) {
+			t.Helper()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if len(l.queue) > 0 || len(l.waiting) > 0 {
+				t.Errorf("after %s: %d reads are kept, %d blocks waited for", after, len(l.queue), len(l.waiting))
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range int64(20) {
+			wg.Go(func() { readAt(t, rd, c, 40*mib+i*70_000, 70_000) })
+		}
+		wg.Wait()
+		<-time.After(time.Second) // what was asked twice has come, too
+		check("reads that were answered")
+		hang := r.hub.Fault(atCDN, hubtest.Always(), hubtest.Hang())
+		for i := range int64(20) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+				defer cancel()
+				_, _ = rd.ReadAt(ctx, make([]byte, mib), (60+3*i)*mib) // too far apart for read-ahead
+			})
+		}
+		wg.Wait()
+		hang.Remove()
+		<-time.After(time.Minute)
+		check("reads whose callers left")
+		r.hub.Fault(atCDN, hubtest.Always(), hubtest.Status(404, nil, ""))
+		for i := range int64(20) {
+			if _, err := rd.ReadAt(context.Background(), make([]byte, mib), (130+3*i)*mib); !model.IsKind(err, model.NotFound) {
+				t.Fatalf("read %d: %v", i, err)
+			}
+		}
+		check("reads that were refused")
+	})
+}
+
 func TestCloseEndsWaitingReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, inMemory)

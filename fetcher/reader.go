@@ -235,22 +235,21 @@ func (l *fill) moreAhead(s *stream) bool {
 	return ok
 }
 
-// enter puts a read on the board. The caller holds the lock.
+// enter puts a read on the board, but one that has nothing to wait for, or is
+// refused at once: that leaves nothing there. The caller holds the lock.
 func (l *fill) enter(p []byte, off, n int64, s *stream, now time.Time) (*waiter, error) {
-	w := &waiter{off: off, n: n, p: p, stream: s, since: now}
-	quiet := len(l.waiting) == 0
-	if !l.wait(w) {
+	end := blocksOf(off + n)
+	switch {
+	case l.have.nextMissing(off/blockSize, end) == end:
+		return nil, nil
+	case now.Before(l.failUntil):
+		return nil, l.fail
+	case p == nil && l.storeOff(now):
 		return nil, nil
 	}
-	if now.Before(l.failUntil) || p == nil && l.storeOff(now) {
-		err := l.fail
-		if !now.Before(l.failUntil) {
-			err = nil
-		}
-		l.settle(w)
-		return nil, err
-	}
-	w.ready = make(chan struct{})
+	w := &waiter{off: off, n: n, p: p, stream: s, since: now, ready: make(chan struct{})}
+	quiet := len(l.waiting) == 0
+	l.wait(w)
 	if quiet && now.After(l.progress) {
 		l.progress = now
 	}

@@ -60,8 +60,10 @@ func (b *board) unwait(block int64, w *waiter) {
 	ws := b.waiting[block]
 	for i, o := range ws {
 		if o == w {
-			ws[i] = ws[len(ws)-1]
-			ws = ws[:len(ws)-1]
+			last := len(ws) - 1
+			ws[i] = ws[last]
+			ws[last] = nil
+			ws = ws[:last]
 			break
 		}
 	}
