@@ -278,26 +278,27 @@ func siblingsOf(m *model.Model, path string) []*model.File {
 	return append(after, before...)
 }
 
-// closeIdle closes the parts of fills that nobody needs: after idleTime, and
-// the oldest at once if there are many. One that still waits for its turn in
+// closeIdle closes the parts of fills that nobody needs: after idleTime, and at
+// once the oldest if there are many, and what may get on when it is begun anew.
+// One that still waits for its turn in
 // the background is closed only if there are many, and gets in line as a sibling.
 func (f *Fetcher) closeIdle() {
 	var idle []*fill
-	waits := make(map[*fill]bool)
+	waits, stuck := make(map[*fill]bool), make(map[*fill]bool)
+	now := time.Now()
 	for _, l := range f.snapshot() {
 		busy, turn := l.busy()
 		if !busy {
 			idle = append(idle, l)
-			waits[l] = turn
+			waits[l], stuck[l] = turn, l.stuck(now)
 		}
 	}
-	now := time.Now()
 	f.mu.Lock()
 	idle = slices.DeleteFunc(idle, func(l *fill) bool { return l.refs > 0 || l.closing })
 	slices.SortFunc(idle, func(a, b *fill) int { return a.idle.Compare(b.idle) })
 	var closing []*fill
 	for i, l := range idle {
-		if now.Sub(l.idle) >= idleTime && !waits[l] || len(idle)-i > mostIdle {
+		if now.Sub(l.idle) >= idleTime && !waits[l] || stuck[l] || len(idle)-i > mostIdle {
 			l.closing = true
 			closing = append(closing, l)
 		}
@@ -319,6 +320,14 @@ func (l *fill) busy() (busy, waits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.running || l.granted || l.phase == verifying || l.part == nil, !l.wanted.IsZero()
+}
+
+// stuck reports whether the fill is held to an address that gives nothing more,
+// and another one might, but for that.
+func (l *fill) stuck(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.id.Key.Once() && len(l.cands) < len(l.file.URLs) && l.trouble(now) != nil
 }
 
 func (l *fill) lastView() *model.View {

@@ -289,11 +289,22 @@ func (l *fill) closePart() error {
 			return
 		}
 		if l.id.Key.Once() && !l.isComplete() {
-			_ = l.part.Discard() // nothing could ever ask for it again; what is left is removed at the next start
+			_ = l.part.Discard() // nothing shows that what comes next belongs to it; what is left is removed at the next start
+			if l.mayDiffer() {
+				l.f.countAttempt(l.id)
+			}
 		}
 		err = l.part.Close()
 	})
 	return err
+}
+
+// mayDiffer reports whether another download of the file may bring another
+// address's content than was received.
+func (l *fill) mayDiffer() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fetched > 0 && len(l.file.URLs) > 1
 }
 
 func (l *fill) isGone() bool {

@@ -204,6 +204,41 @@ func TestAnotherAddressGivesAllOfAFile(t *testing.T) {
 	}
 }
 
+// When nobody reads a file any more of which its address gives nothing more, it
+// is soon begun anew, from another one, as another attempt: what the kernel has
+// of the first one is not shown with the bytes of this.
+func TestAFileIsBegunAnewFromAnotherAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inMemory)
+		r.hub.SetConnRate(mib, hubtest.AtCDN)
+		p := r.pair(model.OnceKey())
+		attempt := func(want uint32) {
+			t.Helper()
+			if n := r.f.State(p.view.Model, p.file).Attempt; n != want {
+				t.Errorf("attempt %d, want %d", n, want)
+			}
+		}
+		rd := r.open(p.view, p.file)
+		must(t, rd.Close())
+		<-time.After(idleTime + manageTime)
+		attempt(0) // nothing had come
+		rd = r.open(p.view, p.file)
+		readAt(t, rd, p.first, 0, mib)
+		r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(503, nil, ""))
+		if _, err := rd.ReadAt(context.Background(), make([]byte, mib), 30*mib); !model.IsKind(err, model.Timeout) {
+			t.Errorf("what the first address does not give: %v", err)
+		}
+		<-time.After(manageTime)
+		readAt(t, rd, p.first, 0, mib) // as long as it is open
+		must(t, rd.Close())
+		<-time.After(2 * manageTime)
+		rd = r.open(p.view, p.file)
+		defer rd.Close()
+		attempt(1)
+		readAll(t, rd, p.other, mib)
+	})
+}
+
 // A length that only one address states is that of its own content.
 func TestTheLengthIsOfTheAddressThatGivesTheBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

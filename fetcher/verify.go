@@ -22,7 +22,8 @@ const (
 	mostRest = 10 * time.Minute
 )
 
-// A corruption is what is remembered of downloads that turned out corrupt.
+// A corruption is what is remembered of downloads that turned out corrupt, or
+// that will be begun anew, maybe with another address's content.
 type corruption struct {
 	attempts uint32    // ever: each has handles and nodes of its own
 	inRow    uint32    // since the last one that was right
@@ -46,17 +47,30 @@ func (f *Fetcher) condemned(id fillID) error {
 func (f *Fetcher) condemn(id fillID, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	c := f.nextAttempt(id)
+	c.inRow++
+	c.err = err
+	if c.inRow >= mostAttempts {
+		c.until = time.Now().Add(condemnedFor)
+	}
+}
+
+// countAttempt counts a download that will be begun anew.
+func (f *Fetcher) countAttempt(id fillID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nextAttempt(id)
+}
+
+// nextAttempt counts an attempt that is over. The caller holds the lock.
+func (f *Fetcher) nextAttempt(id fillID) *corruption {
 	c := f.corrupt[id]
 	if c == nil {
 		c = &corruption{}
 		f.corrupt[id] = c
 	}
 	c.attempts++
-	c.inRow++
-	c.err = err
-	if c.inRow >= mostAttempts {
-		c.until = time.Now().Add(condemnedFor)
-	}
+	return c
 }
 
 // redeem notes that a download was right.

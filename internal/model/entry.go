@@ -50,7 +50,7 @@ type View struct {
 type FileState struct {
 	Complete bool   // the whole file is in the backing dir, verified
 	Size     int64  // bytes; -1 while no one has stated it
-	Attempt  uint32 // counts the downloads that turned out corrupt
+	Attempt  uint32 // counts the downloads that turned out corrupt, or are begun anew with what may be another content
 }
 
 // A Reader is an open file that was fetched or is being fetched.
