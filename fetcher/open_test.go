@@ -39,6 +39,8 @@ func TestOpen(t *testing.T) {
 		{"404 of a proxy", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(404)) }, nil, model.Unavailable, 900 * time.Millisecond},
 		{"403 of a proxy", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(403)) }, nil, model.Unavailable, 900 * time.Millisecond},
 		{"login page", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(200)) }, nil, model.Unavailable, 900 * time.Millisecond},
+		{"login page, no length stated", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.HTML(200)) }, func(f *model.File) { f.Size = -1 },
+			model.Unavailable, 900 * time.Millisecond},
 		{"undecided", func(h *hubtest.Hub) { h.Fault(resolve, hubtest.Always(), hubtest.Hang()) }, nil, -1, 900 * time.Millisecond},
 		{"another size", func(*hubtest.Hub) {}, func(f *model.File) { f.Size++ }, model.Corrupt, 100 * time.Millisecond},
 		{"another hash", func(*hubtest.Hub) {}, func(f *model.File) { f.SHA256 = fakeSum; f.Key = model.SHA256Key(fakeSum) }, model.Corrupt, 100 * time.Millisecond},

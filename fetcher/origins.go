@@ -256,37 +256,44 @@ func (l *fill) ask(ctx context.Context, r *resolution) {
 // what the listing did not say.
 func (l *fill) takeIn(c *candidate, info origin.Info) error {
 	l.mu.Lock()
-	size, digest := l.size, l.digest
+	err := l.contradicts(c, info)
+	learns := err == nil && l.size < 0 && info.Size >= 0
 	var others []*transfer
-	ok := slices.Contains(l.cands, c)
-	if ok && size < 0 && info.Size >= 0 {
-		others, ok = l.holdTo(c) // the length is that of its content
+	if learns {
+		others, _ = l.holdTo(c) // the length is that of its content
 	}
 	l.mu.Unlock()
 	cancel(others)
-	switch {
-	case !ok:
-		return errOther
-	case size >= 0 && info.Size >= 0 && size != info.Size:
-		return model.Errorf(model.Corrupt, "%s of %s: the origin states %d bytes, the listing of %s %d",
-			l.file.Path, l.repo, info.Size, l.source(), size)
-	case digest.SHA256 != "" && info.SHA256 != "" && digest.SHA256 != info.SHA256:
-		return model.Errorf(model.Corrupt, "%s of %s: the origin states sha256 %s, the listing of %s %s",
-			l.file.Path, l.repo, info.SHA256, l.source(), digest.SHA256)
+	if learns {
+		err = l.setSize(info.Size)
 	}
-	if info.Size >= 0 && size < 0 {
-		if err := l.setSize(info.Size); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	l.mu.Lock()
 	if info.SHA256 != "" {
 		l.digest.SHA256 = info.SHA256
 	}
 	c.serial = info.NoRanges
-	digest = l.digest
+	digest := l.digest
 	l.mu.Unlock()
 	l.part.Expect(digest)
+	return nil
+}
+
+// contradicts is why an origin's word can't be about this file. The caller
+// holds the lock.
+func (l *fill) contradicts(c *candidate, info origin.Info) error {
+	switch {
+	case !slices.Contains(l.cands, c):
+		return errOther
+	case l.size >= 0 && info.Size >= 0 && l.size != info.Size:
+		return model.Errorf(model.Corrupt, "%s of %s: the origin states %d bytes, the listing of %s %d",
+			l.file.Path, l.repo, info.Size, l.source(), l.size)
+	case l.digest.SHA256 != "" && info.SHA256 != "" && l.digest.SHA256 != info.SHA256:
+		return model.Errorf(model.Corrupt, "%s of %s: the origin states sha256 %s, the listing of %s %s",
+			l.file.Path, l.repo, info.SHA256, l.source(), l.digest.SHA256)
+	}
 	return nil
 }
 

@@ -247,6 +247,9 @@ func TestTheLengthIsOfTheAddressThatGivesTheBytes(t *testing.T) {
 		p.file.Size = -1
 		rd := r.open(p.view, p.file) // asks the first
 		defer rd.Close()
+		if rd.Size() != p.first.Size() {
+			t.Fatalf("size %d", rd.Size())
+		}
 		r.hub.Fault(hubtest.Filter{Path: ofFirst.Path}, hubtest.Always(), hubtest.Status(404, nil, ""))
 		if _, err := rd.ReadAt(context.Background(), make([]byte, mib), 0); !model.IsKind(err, model.NotFound) {
 			t.Errorf("bytes of another address than the length: %v", err)
