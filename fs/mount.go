@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"modelfs/internal/model"
+	"modelfs/internal/mountinfo"
 )
 
 const (
@@ -109,7 +109,7 @@ func (mp *MountPoint) check() error {
 	case err != nil:
 		return err
 	}
-	if top := topMount(mp.dir); top.fsType == fsType {
+	if top := topMount(mp.dir); top.Type == fsType {
 		return model.Errorf(model.InUse, "modelfs is mounted there already: unmount it first (modelfs unmount %s)", mp.dir)
 	}
 	info, err := os.Stat(mp.dir)
@@ -187,7 +187,7 @@ func stackDepth(cfg Config) int {
 // Tune raises the mount's read-ahead. INIT sets it to 128 KiB at most, so it is
 // due once a server has answered INIT.
 func (mp *MountPoint) Tune(log *slog.Logger) {
-	mp.device = topMount(mp.dir).device
+	mp.device = topMount(mp.dir).Device
 	path := "/sys/class/bdi/" + mp.device + "/read_ahead_kb"
 	if err := os.WriteFile(path, []byte(strconv.Itoa(readAheadKiB)), 0); err != nil {
 		log.Warn("reads of files that are being fetched will be slower: the mount's read-ahead could not be raised", "cause", err)
@@ -201,7 +201,7 @@ func (mp *MountPoint) Unmount() error {
 		return mp.fusermount()
 	}
 	err := unix.Unmount(mp.dir, unix.MNT_FORCE|unix.MNT_DETACH)
-	for err == nil && isDead(mp.dir) && topMount(mp.dir).fsType == fsType {
+	for err == nil && isDead(mp.dir) && topMount(mp.dir).Type == fsType {
 		err = unix.Unmount(mp.dir, unix.MNT_DETACH) // a dead one that ours was mounted over
 	}
 	if err != nil {
@@ -236,32 +236,19 @@ func isDead(dir string) bool {
 	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
 }
 
-type mountInfo struct{ device, fsType string }
-
-// topMount is the mount on dir that covers the others, as the kernel lists
-// them; reading the list touches no mount.
-func topMount(dir string) mountInfo {
-	f, err := os.Open("/proc/self/mountinfo")
+// topMount is the mount on dir that covers the others; reading the table touches
+// no mount.
+func topMount(dir string) (top mountinfo.Mount) {
+	list, err := mountinfo.Read()
 	if err != nil {
-		return mountInfo{}
+		return top
 	}
-	defer f.Close()
-	var top mountInfo
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		before, after, ok := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if !ok || len(fields) < 5 || unescape(fields[4]) != dir {
-			continue
+	for _, m := range list {
+		if m.Point == dir {
+			top = m
 		}
-		kind, _, _ := strings.Cut(after, " ")
-		top = mountInfo{device: fields[2], fsType: kind}
 	}
 	return top
-}
-
-// unescape undoes mountinfo's octal escapes.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // probePassthrough says once whether complete files are read natively.

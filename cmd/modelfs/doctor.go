@@ -18,6 +18,7 @@ import (
 	"modelfs/cmd/modelfs/control"
 	"modelfs/cmd/modelfs/describe"
 	"modelfs/cmd/modelfs/doctor"
+	"modelfs/internal/mountinfo"
 	"modelfs/store"
 )
 
@@ -72,7 +73,7 @@ func examine(ctx context.Context, cfg *config.Config, point string) (doctor.Repo
 	if r.Problems() == 0 {
 		r.Add(tryMount(ctx, cfg.Cache).Lines()...)
 	}
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	if err != nil {
 		return r, err
 	}
@@ -95,7 +96,7 @@ func examine(ctx context.Context, cfg *config.Config, point string) (doctor.Repo
 
 // propagation looks at where models are mounted, or will be. Without a point
 // that is where the only modelfs is mounted now, else /models.
-func propagation(list []mountInfo, point string) (doctor.Line, error) {
+func propagation(list []mountinfo.Mount, point string) (doctor.Line, error) {
 	if point == "" {
 		point = "/models"
 		if found := modelfsMounts(list); len(found) == 1 {

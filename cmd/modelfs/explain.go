@@ -19,6 +19,7 @@ import (
 	"modelfs/cmd/modelfs/config"
 	"modelfs/cmd/modelfs/describe"
 	"modelfs/internal/model"
+	"modelfs/internal/mountinfo"
 	"modelfs/resolver"
 )
 
@@ -65,7 +66,7 @@ type asker func(ctx context.Context, name string) (resolver.Explanation, error)
 // this process.
 func findAsker(sys config.System, flags *config.Flags, point string, stderr io.Writer) (asker, func() error, error) {
 	nothing := func() error { return nil }
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	if err != nil {
 		return nil, nil, err
 	}

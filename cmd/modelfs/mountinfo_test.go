@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"modelfs/internal/mountinfo"
 )
 
 const mountTable = `21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
@@ -20,7 +22,7 @@ const mountTable = `21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 `
 
 func TestModelfsMounts(t *testing.T) {
-	list, err := parseMounts(strings.NewReader(mountTable))
+	list, err := mountinfo.Parse(strings.NewReader(mountTable))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,38 +30,6 @@ func TestModelfsMounts(t *testing.T) {
 	if diff := cmp.Diff(want, modelfsMounts(list)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-}
-
-func TestParseMountsRefuses(t *testing.T) {
-	for _, bad := range []string{"garbage\n", "1 2 3\n", "1 2 3 4 5 6 7 ext4\n", "1 2 3 4 - ext4\n"} {
-		if list, err := parseMounts(strings.NewReader(bad)); err == nil {
-			t.Errorf("%q: got %v", bad, list)
-		}
-	}
-}
-
-func TestUnescapeMount(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "/a": "/a", `/a\040b`: "/a b", `\134`: `\`, `/a\04`: `/a\04`, `/a\999b`: `/a\999b`, `\040\040`: "  ",
-	} {
-		if got := unescapeMount(in); got != want {
-			t.Errorf("unescapeMount(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzParseMounts(f *testing.F) {
-	f.Add(mountTable)
-	f.Add(`1 2 0:3 / /\777 ro - x`)
-	f.Fuzz(func(t *testing.T, text string) {
-		list, err := parseMounts(strings.NewReader(text))
-		if err != nil {
-			return
-		}
-		if n := strings.Count(text, "\n") + 1; len(list) > n {
-			t.Errorf("%d mounts in %d lines", len(list), n)
-		}
-	})
 }
 
 // The last segment may be a dead mount: it must not be looked at.

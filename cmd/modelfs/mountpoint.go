@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"modelfs/cmd/modelfs/config"
+	"modelfs/internal/mountinfo"
 )
 
 // mountPoint is where to mount, as the mount table will show it. The error has
@@ -59,7 +60,7 @@ func within(path, dir string) bool {
 // warnOfHidden says that a mount point has something in it. A modelfs that is
 // mounted there is not asked: it may be dead or hung.
 func warnOfHidden(point string, log *slog.Logger) {
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	if err != nil || slices.Contains(modelfsMounts(list), point) {
 		return
 	}

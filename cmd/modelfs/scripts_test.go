@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"modelfs/internal/mountinfo"
 )
 
 // cmdCode is "code N command...": the command must exit with N. Its output is
@@ -127,7 +129,7 @@ func cmdWaitGone(ts *testscript.TestScript, _ bool, args []string) {
 	if err := r.wait(); err != nil {
 		ts.Fatalf("modelfs mount ended with %v: %s", err, r.errs.String())
 	}
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	ts.Check(err)
 	if slices.Contains(modelfsMounts(list), ts.MkAbs(args[0])) {
 		ts.Fatalf("%s is still mounted", args[0])

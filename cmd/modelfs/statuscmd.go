@@ -17,6 +17,7 @@ import (
 	"modelfs/cmd/modelfs/config"
 	"modelfs/cmd/modelfs/control"
 	"modelfs/internal/model"
+	"modelfs/internal/mountinfo"
 )
 
 // watchEvery is how often --watch asks.
@@ -106,7 +107,7 @@ func askStatus(ctx context.Context, cache, point string) (status, error) {
 	if !model.IsKind(err, model.NotFound) && !model.IsKind(err, model.Denied) {
 		return s, err
 	}
-	list, mountErr := mounts()
+	list, mountErr := mountinfo.Read()
 	found := modelfsMounts(list)
 	switch {
 	case mountErr != nil:

@@ -18,6 +18,7 @@ import (
 	"modelfs/cmd/modelfs/control"
 	"modelfs/fetcher"
 	"modelfs/internal/model"
+	"modelfs/internal/mountinfo"
 	"modelfs/resolver"
 )
 
@@ -253,15 +254,15 @@ func TestEachName(t *testing.T) {
 }
 
 func TestMountOf(t *testing.T) {
-	list, err := parseMounts(strings.NewReader(mountTable))
+	list, err := mountinfo.Parse(strings.NewReader(mountTable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]mountInfo{
-		"/srv":          {"/", "ext4", "254:0", true},
-		"/models/org/m": {"/models", "fuse.modelfs", "0:25", true},
-		"/modelsx":      {"/", "ext4", "254:0", true},
-		"/covered":      {"/covered", "tmpfs", "0:28", false},
+	for path, want := range map[string]mountinfo.Mount{
+		"/srv":          {Point: "/", Type: "ext4", Device: "254:0", Shared: true},
+		"/models/org/m": {Point: "/models", Type: "fuse.modelfs", Device: "0:25", Shared: true},
+		"/modelsx":      {Point: "/", Type: "ext4", Device: "254:0", Shared: true},
+		"/covered":      {Point: "/covered", Type: "tmpfs", Device: "0:28", Shared: false},
 	} {
 		if got, ok := mountOf(list, path); !ok || got != want {
 			t.Errorf("%s: %+v, %v", path, got, ok)

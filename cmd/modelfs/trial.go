@@ -13,6 +13,7 @@ import (
 
 	"modelfs/cmd/modelfs/doctor"
 	"modelfs/internal/model"
+	"modelfs/internal/mountinfo"
 )
 
 // trialPatience bounds the mount made for trial.
@@ -80,7 +81,7 @@ func lookAtTrial(point string) (native bool, readAhead int, err error) {
 	if err != nil {
 		return false, 0, err
 	}
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	if m, ok := mountOf(list, point); ok && err == nil {
 		text, _ := os.ReadFile(filepath.Join("/sys/class/bdi", m.Device, "read_ahead_kb"))
 		_, _ = fmt.Sscan(string(text), &readAhead) // not known where there is no /sys

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"modelfs/internal/mountinfo"
 )
 
 func unmountCommand() *cobra.Command {
@@ -29,7 +31,7 @@ func unmount(cmd *cobra.Command, point string) error {
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", point, err)
 	}
-	list, err := mounts()
+	list, err := mountinfo.Read()
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", point, err)
 	}

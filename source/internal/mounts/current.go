@@ -1,13 +1,12 @@
 package mounts
 
 import (
-	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
-)
 
-const tableFile = "/proc/self/mountinfo"
+	"modelfs/internal/mountinfo"
+)
 
 // Current is the mount table of now. It costs one system call unless mounts have
 // changed; reading the table asks no filesystem. Without one, because there is no
@@ -20,7 +19,7 @@ var now watch
 // A watch has the kernel say whether the table that was read last still holds.
 type watch struct {
 	mu      sync.Mutex // guards the rest; held for a poll, which does not wait, and not while the table is read
-	fd      int        // of tableFile; not of os, whose poller would take the news
+	fd      int        // of mountinfo.File; not of os, whose poller would take the news
 	opened  bool
 	changes uint64 // what the kernel has said so far
 	last    *Table // nil: none was read
@@ -32,11 +31,11 @@ func (w *watch) table() *Table {
 	if last != nil {
 		return last
 	}
-	raw, err := os.ReadFile(tableFile)
+	list, err := mountinfo.Read()
 	if err != nil {
 		return &Table{}
 	}
-	read := parse(string(raw))
+	read := of(list)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.last == nil || w.lastOf <= changes {
@@ -52,7 +51,7 @@ func (w *watch) look() (changes uint64, last *Table) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.opened {
-		fd, err := unix.Open(tableFile, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(mountinfo.File, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return 0, nil
 		}

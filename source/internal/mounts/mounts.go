@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"modelfs/internal/mountinfo"
 )
 
 // A Table is the mount table at one time. It is immutable.
@@ -23,17 +25,12 @@ type Table struct {
 	remote []string          // mount points of network filesystems, sorted
 }
 
-// parse reads the text of a mount table. Later mounts on one point hide earlier
-// ones.
-func parse(table string) *Table {
-	types := make(map[string]string)
-	for line := range strings.Lines(table) {
-		// id parent major:minor root point options [tags] - type source options
-		left, right, ok := strings.Cut(line, " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if ok && len(l) > 4 && len(r) > 0 {
-			types[unescape(l[4])] = r[0]
-		}
+// of makes the table of a list in order of mounting: later mounts on one point
+// hide earlier ones.
+func of(list []mountinfo.Mount) *Table {
+	types := make(map[string]string, len(list))
+	for _, m := range list {
+		types[m.Point] = m.Type
 	}
 	return New(types)
 }
@@ -48,11 +45,6 @@ func New(types map[string]string) *Table {
 	}
 	slices.Sort(t.remote)
 	return t
-}
-
-// unescape undoes the octal escapes of the mount table.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // remoteTypes are filesystems whose calls may wait for another machine or

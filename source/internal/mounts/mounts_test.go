@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"modelfs/internal/leaktest"
+	"modelfs/internal/mountinfo"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -24,10 +25,12 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestParse(t *testing.T) {
-	m := parse("22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n" +
-		"30 22 0:30 / /mnt/my\\040share rw - nfs4 srv:/x rw\n31 22 0:31 / /m rw master:1 - fuse.modelfs modelfs rw\nnonsense\n32 - -\n" +
-		"33 22 0:33 / /auto rw - autofs systemd-1 rw\n34 33 8:1 / /auto rw - ext4 /dev/sda1 rw\n")
+func TestRemote(t *testing.T) {
+	list, err := mountinfo.Parse(strings.NewReader("22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n" +
+		"30 22 0:30 / /mnt/my\\040share rw - nfs4 srv:/x rw\n31 22 0:31 / /m rw master:1 - fuse.modelfs modelfs rw\n" +
+		"33 22 0:33 / /auto rw - autofs systemd-1 rw\n34 33 8:1 / /auto rw - ext4 /dev/sda1 rw\n"))
+	must(t, err)
+	m := of(list)
 	for p, want := range map[string]string{"/home": "", "/mnt/my share/x": "nfs4", "/mnt/my sharex": "", "/m": "fuse.modelfs", "/m/a/b": "fuse.modelfs", "/": "", "/auto/x": ""} {
 		if _, got := m.Remote(p); got != want {
 			t.Errorf("Remote(%q) = %q, want %q", p, got, want)
@@ -133,12 +136,12 @@ func TestCurrentIsRemembered(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzRemote(f *testing.F) {
 	f.Add("22 1 254:0 / / rw - ext4 /dev/vda rw\n", "/x/y")
-	f.Add("1 2 3 4 /a\\040b - fuse.x", "/a b")
+	f.Add("1 2 0:3 / /a\\040b ro - fuse.x", "/a b")
 	f.Fuzz(func(_ *testing.T, table, path string) {
-		if filepath.IsAbs(path) {
-			m := parse(table)
+		if list, err := mountinfo.Parse(strings.NewReader(table)); err == nil && filepath.IsAbs(path) {
+			m := of(list)
 			m.Remote(filepath.Clean(path))
 			m.RemoteBelow(filepath.Clean(path))
 		}

@@ -1,0 +1,9 @@
+package mountinfo
+
+import (
+	"testing"
+
+	"modelfs/internal/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
