@@ -323,11 +323,11 @@ func (l *fill) busy() (busy, waits bool) {
 }
 
 // stuck reports whether the fill is held to an address that gives nothing more,
-// and another one might, but for that.
+// and another one might, but for that. An answer that is remembered is given first.
 func (l *fill) stuck(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.id.Key.Once() && len(l.cands) < len(l.file.URLs) && l.trouble(now) != nil
+	return l.id.Key.Once() && len(l.cands) < len(l.file.URLs) && l.trouble(now) != nil && !now.Before(l.failUntil)
 }
 
 func (l *fill) lastView() *model.View {

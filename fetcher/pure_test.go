@@ -262,3 +262,42 @@ func TestACompleteFillIsVerified(t *testing.T) {
 		})
 	}
 }
+
+// What is remembered of attempts is bounded, but for what is being filled.
+func TestAttemptsAreBounded(t *testing.T) {
+	f := &Fetcher{corrupt: make(map[fillID]*corruption), fills: make(map[fillID]*fill)}
+	first := fillID{Key: model.OnceKey()}
+	f.fills[first] = &fill{}
+	f.countAttempt(first)
+	for range mostRemembered + 100 {
+		f.countAttempt(fillID{Key: model.OnceKey()})
+	}
+	if n := len(f.corrupt); n > mostRemembered || f.corrupt[first] == nil {
+		t.Errorf("%d attempts are remembered, that of the file at hand among them: %v", n, f.corrupt[first] != nil)
+	}
+}
+
+// A fill that is held to an address is begun anew only where that can help, and
+// not before its answer was remembered for as long as others are.
+func TestStuck(t *testing.T) {
+	one, two := []string{"a"}, []string{"a", "b"}
+	for _, tt := range []struct {
+		name  string
+		key   model.Key
+		urls  []string
+		err   error
+		until time.Time
+		want  bool
+	}{
+		{"the address fails", model.OnceKey(), two, errSilent, time.Time{}, true},
+		{"and its answer is remembered", model.OnceKey(), two, errSilent, epoch.Add(time.Second), false},
+		{"it gives bytes", model.OnceKey(), two, nil, time.Time{}, false},
+		{"there is no other", model.OnceKey(), one, errSilent, time.Time{}, false},
+		{"what is here is kept", model.AtKey("org/m", "c", "f"), two, errSilent, time.Time{}, false},
+	} {
+		l := &fill{id: fillID{Key: tt.key}, file: model.File{URLs: tt.urls}, cands: []*candidate{{err: tt.err}}, failUntil: tt.until, fail: errSilent}
+		if got := l.stuck(epoch); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}

@@ -66,11 +66,27 @@ func (f *Fetcher) countAttempt(id fillID) {
 func (f *Fetcher) nextAttempt(id fillID) *corruption {
 	c := f.corrupt[id]
 	if c == nil {
+		f.boundAttempts()
 		c = &corruption{}
 		f.corrupt[id] = c
 	}
 	c.attempts++
 	return c
+}
+
+// boundAttempts makes room for one more attempt: files that nothing identifies
+// have another key with each listing, so their entries are of no use for long.
+// The caller holds the lock.
+func (f *Fetcher) boundAttempts() {
+	if len(f.corrupt) < mostRemembered {
+		return
+	}
+	for id := range f.corrupt {
+		if id.Key.Once() && f.fills[id] == nil {
+			delete(f.corrupt, id)
+			return
+		}
+	}
 }
 
 // redeem notes that a download was right.

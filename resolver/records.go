@@ -216,6 +216,7 @@ func (r *records) unloadLocked(keep string) {
 		}
 		files -= r.loaded[id].held()
 		r.removeLocked(id)
+		r.nudge()
 	}
 }
 

@@ -226,15 +226,21 @@ func TestLocalLayouts(t *testing.T) {
 		"net/ollama/models/blobs/":            "",
 		"net/mixed/hub/models--a--b/":         "",
 	})
-	table := mounts.New(table{"/": "ext4", root + "/net": "nfs4", root + "/mixed/gpt2": "cifs"})
+	plain := mounts.New(table{"/": "ext4", root + "/net": "nfs4", root + "/mixed/gpt2": "cifs"})
+	nested := mounts.New(table{"/": "virtiofs", root: "autofs", root + "/net": "nfs4", root + "/mixed": "xfs", root + "/mixed/gpt2": "cifs"})
 	for dir, want := range map[string][]string{
 		"mixed":     {" /mixed less [huggingface]", "hfcache /mixed/huggingface/hub"},
 		"net/mixed": {" /net/mixed less [hub]", "hfcache /net/mixed/hub"},
 		"mixed/hub": {"hfcache /mixed/hub"},
 	} {
-		own, _ := onNetwork(table, filepath.Join(root, dir))
-		if d := cmp.Diff(want, described(root, eye{table, own}.layouts(filepath.Join(root, dir)))); d != "" {
-			t.Errorf("%s:\n%s", dir, d)
+		home, err := filepath.EvalSymlinks(filepath.Join(root, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for way, table := range map[string]*mounts.Table{"directly": plain, "below an automount": nested} {
+			if d := cmp.Diff(want, described(root, eye{table, home}.layouts(filepath.Join(root, dir)))); d != "" {
+				t.Errorf("%s, %s:\n%s", dir, way, d)
+			}
 		}
 	}
 	for _, dir := range []string{root, root + "/net"} { // no table: on this machine both are here

@@ -25,48 +25,53 @@ func Layouts(dir string) []Store { return eye{}.layouts(dir) }
 // LocalLayouts is Layouts of a directory of this machine: where its links lead
 // to a network filesystem, nothing is looked at.
 func LocalLayouts(dir string) []Store {
-	table := mounts.Current()
-	own, _ := onNetwork(table, dir)
-	return eye{table, own}.layouts(dir)
+	home, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		home, err = filepath.Abs(home)
+	}
+	if err != nil {
+		return Layouts(dir)
+	}
+	return eye{mounts.Current(), home}.layouts(dir)
 }
 
 // OnNetwork is the type of the network filesystem that a directory lies on, or
 // "". It touches none.
 func OnNetwork(dir string) string {
-	_, kind := onNetwork(mounts.Current(), dir)
+	table := mounts.Current()
+	_, kind := table.Remote(whereabouts(table, dir))
 	return kind
 }
 
-// NetworkBelow are the points in a directory of this machine at which network
-// filesystems are mounted.
+// NetworkBelow are the points in a directory at which network filesystems are
+// mounted. It touches none.
 func NetworkBelow(dir string) []string {
 	table := mounts.Current()
-	abs, err := filepath.Abs(dir)
-	if err == nil {
-		abs, err = table.Follow("/", abs, "")
-	}
-	if err != nil {
-		return nil
-	}
-	return table.RemoteBelow(abs)
+	return table.RemoteBelow(whereabouts(table, dir))
 }
 
-func onNetwork(table *mounts.Table, dir string) (point, kind string) {
+// whereabouts is where a directory is, as far as that is known without touching
+// a network filesystem: its links are followed up to there.
+func whereabouts(table *mounts.Table, dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return dir
+	}
+	at, err := table.Follow("/", abs, "")
 	var far *mounts.RemoteError
-	if abs, err := filepath.Abs(dir); err == nil {
-		_, err = table.Follow("/", abs, "")
-		errors.As(err, &far)
+	switch {
+	case errors.As(err, &far):
+		return far.Path
+	case err != nil:
+		return abs
 	}
-	if far == nil {
-		return "", ""
-	}
-	return far.Point, far.Type
+	return at
 }
 
 // An eye looks at directories. The zero eye looks wherever it is told to.
 type eye struct {
-	table *mounts.Table // not nil: of network filesystems only the one at own is looked at
-	own   string
+	table *mounts.Table // not nil: of network filesystems only those on the way to home are looked at
+	home  string        // without links
 }
 
 func (y eye) layouts(dir string) []Store {
@@ -159,7 +164,7 @@ type entries map[string]bool
 func (y eye) look(dir string) entries {
 	if y.table != nil {
 		var err error
-		if dir, err = y.table.Follow("/", dir, y.own); err != nil {
+		if dir, err = y.table.Follow("/", dir, y.home); err != nil {
 			return nil
 		}
 	}

@@ -25,10 +25,10 @@ func (e *RemoteError) Error() string {
 func (e *RemoteError) Unwrap() error { return syscall.EXDEV }
 
 // Follow is where rel leads from the directory base, a clean absolute path
-// without links; so is the answer. Links are followed step by step. The network
-// filesystem that is mounted at own, "" for none, counts as one of this machine;
-// any other is a *RemoteError, and is not touched.
-func (t *Table) Follow(base, rel, own string) (string, error) {
+// without links; so is the answer. Links are followed step by step. A network
+// filesystem is a *RemoteError, and not touched, unless home lies on it or below
+// it: see Foreign.
+func (t *Table) Follow(base, rel, home string) (string, error) {
 	real, rest, links := base, strings.Split(rel, "/"), 0
 	for len(rest) > 0 {
 		step := rest[0]
@@ -37,7 +37,7 @@ func (t *Table) Follow(base, rel, own string) (string, error) {
 			continue
 		}
 		next := filepath.Join(real, step)
-		if point, kind := t.Remote(next); kind != "" && point != own {
+		if point, kind := t.Foreign(next, home); kind != "" {
 			return "", &RemoteError{Point: point, Type: kind, Path: filepath.Join(append([]string{next}, rest...)...)}
 		}
 		st, err := os.Lstat(next)

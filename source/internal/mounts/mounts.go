@@ -78,6 +78,17 @@ func (t *Table) Remote(path string) (point, kind string) {
 	}
 }
 
+// Foreign is Remote for who comes from the directory home, a path of the same
+// kind or "": a mount on the way to home is not foreign, for nobody gets there
+// without it.
+func (t *Table) Foreign(path, home string) (point, kind string) {
+	point, kind = t.Remote(path)
+	if point == "/" && home != "" || point == home || strings.HasPrefix(home, point+"/") {
+		return "", ""
+	}
+	return point, kind
+}
+
 // RemoteBelow are the points below a clean absolute path without links at which
 // network filesystems are mounted, sorted. The caller must not change the slice.
 func (t *Table) RemoteBelow(path string) []string {

@@ -92,6 +92,16 @@ func TestFollow(t *testing.T) {
 	if _, err := m.Follow(root, "away", root+"/net"); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("the network filesystem that the tree is on was not looked at: %v", err)
 	}
+	// A tree that is put below automounts, or on the disk of a machine with a far root.
+	nested := New(map[string]string{"/": "virtiofs", filepath.Dir(root): "autofs", root: "ext4", root + "/net": "nfs4", root + "/dir": "nfs4"})
+	for rel, want := range map[string]bool{"rel/sub": false, "gone": true, "": true, "abs": false} {
+		if _, err := nested.Follow(root, rel, root); errors.As(err, new(*RemoteError)) == want {
+			t.Errorf("Follow(%q) with home: %v", rel, err)
+		}
+	}
+	if got, err := nested.Follow(root, "abs/sub", root+"/dir"); got != root+"/dir/sub" || err != nil {
+		t.Errorf("an absolute link back into the tree leads to %q, %v", got, err)
+	}
 }
 
 // Whoever asks after a mount was made or taken away is told of it, also if others

@@ -17,7 +17,7 @@ import (
 type fence struct {
 	table *mounts.Table
 	base  string // the directory that paths are relative to, without links
-	own   string // mount point of the network filesystem that the tree itself was put on; "" if it is on none
+	home  string // what the tree's own way passes is inside; without links, "" if that is not known
 }
 
 // fenceAt is the fence of paths relative to base, without links.
@@ -25,11 +25,9 @@ func (t *Tree) fenceAt(base string) *fence {
 	if !t.local {
 		return nil
 	}
-	f := &fence{table: mounts.Current(), base: base}
+	f := &fence{table: mounts.Current(), base: base, home: base}
 	if t.isGuest() {
-		f.own = t.homeMount(f.table)
-	} else {
-		f.own, _ = f.table.Remote(base)
+		f.home = t.homePath()
 	}
 	return f
 }
@@ -56,9 +54,8 @@ func pathOf(fd int) (string, error) {
 	return path, nil
 }
 
-// homeMount is the mount point of the network filesystem that the tree is on
-// whose links led here, or "".
-func (t *Tree) homeMount(table *mounts.Table) string {
+// homePath is the path of the tree whose links led here, without links, or "".
+func (t *Tree) homePath() string {
 	fd, err := open(unix.AT_FDCWD, t.home, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return ""
@@ -68,8 +65,7 @@ func (t *Tree) homeMount(table *mounts.Table) string {
 	if err != nil {
 		return ""
 	}
-	point, _ := table.Remote(path)
-	return point
+	return path
 }
 
 // isGuest reports whether the root is not the configured one, but where its
@@ -82,7 +78,7 @@ func (f *fence) check(rel string) error {
 		return nil
 	}
 	path := filepath.Join(f.base, rel)
-	if point, kind := f.table.Remote(path); kind != "" && point != f.own {
+	if point, kind := f.table.Foreign(path, f.home); kind != "" {
 		return &mounts.RemoteError{Point: point, Type: kind, Path: path}
 	}
 	return nil
@@ -97,7 +93,7 @@ func (f *fence) follow(rel string, trust []string) (base, inside string, err err
 	if !filepath.IsLocal(rel) {
 		return "", "", unix.EXDEV
 	}
-	target, err := f.table.Follow(f.base, rel, f.own)
+	target, err := f.table.Follow(f.base, rel, f.home)
 	if err != nil {
 		return "", "", err
 	}
@@ -105,7 +101,7 @@ func (f *fence) follow(rel string, trust []string) (base, inside string, err err
 		return f.base, inside, nil
 	}
 	for _, b := range trust {
-		if b, err = f.table.Follow("/", b, f.own); err != nil {
+		if b, err = f.table.Follow("/", b, f.home); err != nil {
 			continue
 		}
 		if inside, ok := below(b, target); ok {

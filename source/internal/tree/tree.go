@@ -103,7 +103,7 @@ func (t *Tree) base() (fd int, release func(), err error) {
 	}
 	if t.local && t.isGuest() {
 		around := t.fenceAt("/")
-		if _, err := around.table.Follow("/", t.root, around.own); err != nil {
+		if _, err := around.table.Follow("/", t.root, around.home); err != nil {
 			return -1, nil, bareErrno(err)
 		}
 	}
