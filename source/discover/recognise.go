@@ -25,12 +25,9 @@ func Layouts(dir string) []Store { return eye{}.layouts(dir) }
 // LocalLayouts is Layouts of a directory of this machine: where its links lead
 // to a network filesystem, nothing is looked at.
 func LocalLayouts(dir string) []Store {
-	home, err := filepath.EvalSymlinks(dir)
-	if err == nil {
-		home, err = filepath.Abs(home)
-	}
-	if err != nil {
-		return Layouts(dir)
+	home := ""
+	if abs, err := filepath.Abs(dir); err == nil {
+		home, _ = filepath.EvalSymlinks(abs) // "": nobody gets there
 	}
 	return eye{mounts.Current(), home}.layouts(dir)
 }
