@@ -280,8 +280,8 @@ func siblingsOf(m *model.Model, path string) []*model.File {
 
 // closeIdle closes the parts of fills that nobody needs: after idleTime, and at
 // once the oldest if there are many, and what may get on when it is begun anew.
-// One that still waits for its turn in
-// the background is closed only if there are many, and gets in line as a sibling.
+// One that still waits for its turn in the background is closed only if there
+// are many, and gets in line as a sibling.
 func (f *Fetcher) closeIdle() {
 	var idle []*fill
 	waits, stuck := make(map[*fill]bool), make(map[*fill]bool)

@@ -27,6 +27,15 @@ func (r *rig) twoAddresses(first, other hubtest.Content) (*model.View, *model.Fi
 	return v, &v.Files[0]
 }
 
+// mirrored is a file that both addresses have, and that takes its time.
+func (r *rig) mirrored() (hubtest.Content, *model.View, *model.File) {
+	r.t.Helper()
+	r.hub.SetConnRate(mib, hubtest.AtCDN)
+	c := hubtest.Pattern(1, 200*mib)
+	v, file := r.twoAddresses(c, c)
+	return c, v, file
+}
+
 // An address without ranges has its turn whenever the others fail, however
 // they do and whatever was known of it before, until they are back.
 func TestTheAddressWithoutRangesHasItsTurn(t *testing.T) {
@@ -36,9 +45,7 @@ func TestTheAddressWithoutRangesHasItsTurn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, inMemory, withConfig(func(c *Config) { c.Touched = true }))
-				r.hub.SetConnRate(mib, hubtest.AtCDN)
-				c := hubtest.Pattern(1, 200*mib)
-				v, file := r.twoAddresses(c, c)
+				c, v, file := r.mirrored()
 				r.hub.Fault(ofOther, hubtest.Always(), hubtest.IgnoreRange())
 				rd := r.open(v, file)
 				defer rd.Close()
@@ -70,9 +77,7 @@ func TestTheAddressWithoutRangesHasItsTurn(t *testing.T) {
 func TestTheStreamEndsWhenRangesAreBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, inMemory)
-		r.hub.SetConnRate(mib, hubtest.AtCDN)
-		c := hubtest.Pattern(1, 200*mib)
-		v, file := r.twoAddresses(c, c)
+		_, v, file := r.mirrored()
 		r.hub.Fault(ofOther, hubtest.Always(), hubtest.IgnoreRange())
 		fault := r.hub.Fault(ofFirst, hubtest.Always(), hubtest.Status(503, nil, ""))
 		time.AfterFunc(30*time.Second, fault.Remove)
@@ -88,9 +93,7 @@ func TestTheStreamEndsWhenRangesAreBack(t *testing.T) {
 func TestOneAddressThatFailsIsNoTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, inMemory)
-		r.hub.SetConnRate(mib, hubtest.AtCDN)
-		c := hubtest.Pattern(1, 200*mib)
-		v, file := r.twoAddresses(c, c)
+		c, v, file := r.mirrored()
 		r.hub.Fault(ofFirst, hubtest.Always(), hubtest.Status(503, nil, ""))
 		rd := r.open(v, file)
 		defer rd.Close()

@@ -58,12 +58,8 @@ func (f *Fetcher) lies(ctx context.Context, file *model.File) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, liesWithin)
 	defer cancel()
-	there, st, err := place.Open(ctx)
-	if err != nil {
-		return false
-	}
-	_ = there.Close() // nothing was written
-	return file.Size < 0 || st.Size == file.Size
+	_, ok := file.OpensAt(ctx, place)
+	return ok
 }
 
 // download waits until the fill is complete, and keeps it at work.

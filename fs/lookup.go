@@ -171,15 +171,11 @@ func (r *rawFS) elsewhere(ctx context.Context, f *model.File, here model.FileSta
 	}
 	ctx, cancel := context.WithTimeout(ctx, elsewhereWithin)
 	defer cancel()
-	file, st, err := place.Open(ctx)
-	if err != nil {
+	there, ok := f.OpensAt(ctx, place)
+	if !ok {
 		return nil, model.Stat{}
 	}
-	_ = file.Close() // nothing was written
-	if f.Size >= 0 && st.Size != f.Size {
-		return nil, model.Stat{}
-	}
-	return place, st
+	return place, there
 }
 
 // placedFile returns the node of a file that is read in place and is st now.

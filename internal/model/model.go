@@ -104,6 +104,17 @@ type Stat struct {
 	ModTime  time.Time
 }
 
+// OpensAt is what lies at p now, and whether it opens and has the file's length.
+// It waits until ctx ends at most.
+func (f *File) OpensAt(ctx context.Context, p Place) (Stat, bool) {
+	file, st, err := p.Open(ctx)
+	if err != nil {
+		return Stat{}, false
+	}
+	_ = file.Close() // nothing was written
+	return st, f.Size < 0 || st.Size == f.Size
+}
+
 // File returns the file at path, or nil.
 func (m *Model) File(path string) *File {
 	lo, hi := 0, len(m.Files)
